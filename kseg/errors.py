@@ -1,0 +1,63 @@
+"""Errors that a user is meant to read: one line that says what, where, received, what to do."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class KsegError(Exception):
+    """Base of every error kseg raises on purpose. `exit_code` is what the command line returns."""
+
+    exit_code = 2
+
+
+class UsageError(KsegError, ValueError):
+    """An argument is wrong: unknown name, value out of range, arguments that exclude each other."""
+
+
+class DataError(KsegError, ValueError):
+    """Something on disk is wrong: missing folder, unreadable image, ids out of range."""
+
+
+class ArtefactError(KsegError, ValueError):
+    """A model file is not ours, is damaged, or was made for another machine."""
+
+
+class GateError(KsegError):
+    """A quality gate failed (for example: mIoU fell by more than the budget)."""
+
+    exit_code = 1
+
+
+class MissingExtraError(KsegError, ImportError):
+    """An optional dependency is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional `module`, or say which extra of kseg brings it.
+
+    Args:
+        module: dotted name, for example `"ai_edge_litert.interpreter"`.
+        extra: name of the kseg extra that installs it, for example `"litert"`.
+
+    Raises:
+        MissingExtraError: if the module cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"`{module}` is not installed ({error}). Run: pip install \"kseg[{extra}]\""
+        ) from error
+
+
+def did_you_mean(received: str, known: list[str]) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name, or an empty string."""
+    import difflib
+
+    near = difflib.get_close_matches(received.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    if not near:
+        return ""
+    original = next(k for k in known if k.lower() == near[0])
+    return f" Did you mean '{original}'?"

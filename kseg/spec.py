@@ -1,0 +1,185 @@
+"""The Spec: the one object that travels data set -> model -> file -> runtime.
+
+Plain Python and JSON only, so that a board which has numpy and a runtime can read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kseg.errors import ArtefactError, UsageError
+
+FORMAT = 1
+TASKS = ("semantic", "instance")
+RESIZE_RULES = ("none", "stretch", "fit")
+ORDERS = ("rgb", "bgr")
+
+Color = tuple[int, int, int]
+
+
+def voc_palette(count: int) -> tuple[Color, ...]:
+    """Return `count` RGB colours (0-255) by PASCAL VOC's bit-reversal rule; index 0 is black."""
+    colors = []
+    for index in range(count):
+        rgb = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+        colors.append((rgb[0], rgb[1], rgb[2]))
+    return tuple(colors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """How an 8-bit RGB image becomes network input: `(channels(image) - mean) / std`.
+
+    Args:
+        order: `"rgb"` or `"bgr"` (Caffe-trained VGG). `mean` and `std` are in this order.
+        mean: three numbers in 0-255 units.
+        std: three positive numbers in 0-255 units.
+    """
+
+    order: str = "rgb"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise UsageError(f"Normalization `order` must be one of {ORDERS}. Received: order={self.order!r}")
+        for name in ("mean", "std"):
+            values = tuple(float(v) for v in getattr(self, name))
+            if len(values) != 3 or (name == "std" and min(values) <= 0):
+                raise UsageError(
+                    f"Normalization `{name}` must be three {'positive ' if name == 'std' else ''}"
+                    f"numbers in 0-255 units. Received: {name}={getattr(self, name)!r}"
+                )
+            object.__setattr__(self, name, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Everything that a later step would otherwise have to guess or ask again.
+
+    Args:
+        classes: class names in index order; their number is the number of logits.
+        palette: one RGB colour (0-255) per class. Default: the PASCAL VOC colours.
+        ignore_id: label value that losses, metrics and pictures leave out (void). Must not be a
+            class index.
+        task: `"semantic"` or `"instance"`.
+        input_size: `(height, width)` at which the network is run and exported; None: not fixed yet.
+        resize: how an image of another size meets `input_size`: `"none"` (native resolution: pad
+            small images bottom/right, tile large ones), `"stretch"` (resize both sides),
+            `"fit"` (resize keeping the aspect ratio, pad bottom/right).
+        normalization: see `Normalization`.
+        architecture: registered model name, for example `"FCN8s"`; empty for a data set's spec.
+        arch_args: keyword arguments that rebuild the network (JSON values only).
+        data: where the training data came from: `source`, `fingerprint`, counts.
+        recipe: how it was trained: seed, epochs, loss, schedule, versions, result.
+        export: filled in artefacts: `format`, `precision`, `calibration`, `verify`.
+        kseg_version: version of kseg that wrote the file.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...] = ()
+    ignore_id: int = 255
+    task: str = "semantic"
+    input_size: tuple[int, int] | None = None
+    resize: str = "none"
+    normalization: Normalization = field(default_factory=Normalization)
+    architecture: str = ""
+    arch_args: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    export: Mapping[str, Any] = field(default_factory=dict)
+    kseg_version: str = ""
+
+    def __post_init__(self) -> None:
+        classes = tuple(str(name) for name in self.classes)
+        if not classes:
+            raise UsageError("Spec `classes` must name at least one class. Received: an empty list")
+        if len(set(classes)) != len(classes):
+            twice = sorted({name for name in classes if classes.count(name) > 1})
+            raise UsageError(f"Spec `classes` must be distinct. Received twice: {', '.join(twice)}")
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "palette", self._checked_palette())
+        object.__setattr__(self, "ignore_id", int(self.ignore_id))
+        if 0 <= self.ignore_id < len(classes):
+            raise UsageError(
+                f"Spec `ignore_id` must not be a class index (0-{len(classes) - 1}). "
+                f"Received: ignore_id={self.ignore_id}, which is class '{classes[self.ignore_id]}'"
+            )
+        if self.task not in TASKS:
+            raise UsageError(f"Spec `task` must be one of {TASKS}. Received: task={self.task!r}")
+        if self.resize not in RESIZE_RULES:
+            raise UsageError(f"Spec `resize` must be one of {RESIZE_RULES}. Received: resize={self.resize!r}")
+        if self.input_size is not None:
+            size = tuple(int(side) for side in self.input_size)
+            if len(size) != 2 or min(size) < 1:
+                raise UsageError(
+                    f"Spec `input_size` must be (height, width), both positive. Received: {self.input_size!r}"
+                )
+            object.__setattr__(self, "input_size", size)
+        if isinstance(self.normalization, Mapping):
+            object.__setattr__(self, "normalization", Normalization(**self.normalization))
+
+    def _checked_palette(self) -> tuple[Color, ...]:
+        if not self.palette:
+            return voc_palette(len(self.classes))
+        palette = tuple((int(r), int(g), int(b)) for r, g, b in self.palette)
+        if len(palette) != len(self.classes):
+            raise UsageError(
+                f"Spec `palette` must have one colour per class ({len(self.classes)}). "
+                f"Received: {len(palette)} colours"
+            )
+        if any(not 0 <= value <= 255 for color in palette for value in color):
+            raise UsageError(f"Spec `palette` values must be 0-255. Received: {palette}")
+        return palette
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes = number of logit channels."""
+        return len(self.classes)
+
+    def replace(self, **changes: Any) -> Spec:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values, with the format number that `from_dict` checks."""
+        return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))}
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
+        """Rebuild a Spec.
+
+        Raises:
+            ArtefactError: if the values were not written by `to_dict`, or by a newer kseg.
+        """
+        if not isinstance(values, Mapping) or "classes" not in values:
+            raise ArtefactError("This is not a kseg spec: it has no `classes`.")
+        version = values.get("format")
+        if not isinstance(version, int) or not 1 <= version <= FORMAT:
+            raise ArtefactError(
+                f"This spec has format {version!r}; this kseg reads formats 1-{FORMAT}. "
+                "Upgrade kseg: pip install -U kseg"
+            )
+        known = {item.name for item in dataclasses.fields(cls)}
+        fields_given = {key: value for key, value in values.items() if key in known}
+        return cls(**fields_given)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Rebuild a Spec from `to_json`'s text."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ArtefactError(f"The spec is not valid JSON: {error}") from error
+        return cls.from_dict(values)

@@ -1,0 +1,65 @@
+"""Metadata, extras and entry points of kseg."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "kseg" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+EXTRAS = {
+    "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22", "onnxslim>=0.1.50"],
+    "tensorrt": ["tensorrt>=10.9"],
+    "tensorrt-rtx": ["tensorrt-rtx>=1.4"],
+    "instances": ["pycocotools>=2.0.8", "scikit-image>=0.24"],
+    "jax": ["jax>=0.5"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6.100",
+        "ruff>=0.9",
+        "mypy>=1.13",
+        "import-linter>=2.1",
+        "psutil>=6",
+    ],
+}
+# `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
+EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in ("tensorrt", "dev") for need in needs})
+
+setup(
+    name="kseg",
+    version=VERSION,
+    description="Segmentation networks in Keras 3: train with model.fit, put on devices, verified",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_namespace_packages(include=["kseg", "kseg.*", "deploy", "deploy.*"]),
+    package_data={"kseg.data": ["samples/**/*"]},
+    install_requires=[
+        "keras>=3.10",
+        "tensorflow>=2.19",
+        "tensorflow-datasets>=4.9.9",
+        "array_record>=0.6",
+        "numpy>=1.26",
+        "pillow>=11",
+        "opencv-python-headless>=4.10",
+        "rich>=13.9",
+        "matplotlib>=3.9",
+    ],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": ["kseg=kseg.cli.main:main"],
+        "kseg.runtimes": [
+            ".keras=kseg.inference.keras_runtime:KerasRuntime",
+            ".tflite=deploy.tflite.runtime:TFLiteRuntime",
+            ".onnx=deploy.onnx.runtime:OnnxRuntime",
+            ".engine=deploy.tensorrt.runtime:EngineRuntime",
+        ],
+    },
+)

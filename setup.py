@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_namespace_packages, setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = next(
@@ -39,7 +39,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=find_namespace_packages(include=["kseg", "kseg.*", "deploy", "deploy.*"]),
+    packages=find_packages(include=["kseg", "kseg.*", "deploy", "deploy.*"]),
     package_data={"kseg.data": ["samples/**/*"]},
     install_requires=[
         "keras>=3.10",

@@ -1,0 +1,58 @@
+"""deploy: put a trained kseg model on a device, and prove that it still works there.
+
+    deploy.export("model.keras", "model_int8.tflite", precision="int8", calibration="DATA", verify="DATA")
+    deploy.verify("model_int8.tflite", reference="model.keras", data="DATA")
+    deploy.benchmark(["model.keras", "model_int8.tflite"], data="DATA")
+
+Importing deploy, loading an artefact and running it import neither TensorFlow nor Keras: each name
+below is loaded on first use, so that a board with numpy and one runtime will do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# No name here may equal a submodule's: importing the submodule would put the module in the name's place.
+_NAMES = {
+    "FORMATS": "deploy.formats",
+    "NoDeviceError": "deploy.formats",
+    "export": "deploy.exporting",
+    "VerificationFailed": "deploy.exporting",
+    "load": "deploy.metadata",
+    "read_spec": "deploy.metadata",
+    "embed": "deploy.metadata",
+    "verify": "deploy.verification",
+    "Verification": "deploy.verification",
+    "benchmark": "deploy.benchmarking",
+}
+
+if TYPE_CHECKING:
+    from deploy.benchmarking import benchmark
+    from deploy.exporting import VerificationFailed, export
+    from deploy.formats import FORMATS, NoDeviceError
+    from deploy.metadata import embed, load, read_spec
+    from deploy.verification import Verification, verify
+
+__all__ = [
+    "FORMATS",
+    "NoDeviceError",
+    "Verification",
+    "VerificationFailed",
+    "benchmark",
+    "embed",
+    "export",
+    "load",
+    "read_spec",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    raise AttributeError(f"module 'deploy' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

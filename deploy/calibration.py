@@ -1,0 +1,57 @@
+"""The images from which int8 learns its ranges, and the record of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from deploy.images import Images, draw, network_inputs
+from kseg.errors import UsageError
+from kseg.spec import Spec
+
+METHOD = "min-max, symmetric per-channel weights, per-tensor activations"
+
+
+class Calibration:
+    """Seeded images of the train split, as the network sees them in prediction.
+
+    Args:
+        data: folder, `tfds:NAME`, source, or a sequence of samples.
+        spec: the model's spec: how images are normalised and resized.
+        size: `(height, width)` of the network's input.
+        count: how many images.
+        seed: which ones.
+    """
+
+    def __init__(self, data: Any, spec: Spec, size: tuple[int, int], *, count: int, seed: int) -> None:
+        if count < 1:
+            raise UsageError(f"Argument `calibration_images` must be at least 1. Received: {count}")
+        self._spec, self._size, self._seed = spec, size, seed
+        self._images: Images = draw(data, count=count, seed=seed)
+        self._seen = 0
+        self._low, self._high = np.inf, -np.inf
+
+    def images(self) -> Iterator[np.ndarray]:
+        """Yield network inputs, float32 `(H, W, 3)`; the record is whole when all are drawn."""
+        for image in network_inputs(self._images, self._spec, self._size):
+            self._seen += 1
+            self._low = min(self._low, float(image.min()))
+            self._high = max(self._high, float(image.max()))
+            yield image
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record that goes into the artefact: which images, how many, their range, the method."""
+        names = [str(sample.name) for sample in self._images]
+        return {
+            "source": self._images.source,
+            "split": self._images.split,
+            "images": len(self._images),
+            "inputs": self._seen,
+            "seed": self._seed,
+            "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            "range": [self._low, self._high] if self._seen else None,
+            "method": METHOD,
+        }

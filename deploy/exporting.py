@@ -1,0 +1,201 @@
+"""`deploy.export`: check the arguments, then run the template of the format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy import formats
+from deploy.calibration import Calibration
+from deploy.conversion import Request
+from deploy.template import Exporter, Job
+from deploy.verification import MINIMUM_IMAGES, Progress, Verification, verify as run_gate
+from kseg.errors import GateError, UsageError, did_you_mean, require
+from kseg.spec import Spec
+
+if TYPE_CHECKING:
+    import keras
+
+DYNAMIC = ("batch",)
+_RUNTIME_MODULES = {"litert": "ai_edge_litert", "onnx": "onnxruntime"}
+
+
+class VerificationFailed(GateError):
+    """The artefact was written, marked FAILED, but lost more mIoU than its budget allows.
+
+    `outcome` is what `deploy.export` would have returned.
+    """
+
+    def __init__(self, message: str, outcome: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def _load_model(model: keras.Model | str | os.PathLike[str], spec: Spec | None) -> tuple[keras.Model, Spec]:
+    if isinstance(model, str | os.PathLike):
+        from kseg.saving import load
+
+        model = load(model)
+    known = spec or getattr(model, "spec", None)
+    if known is None:
+        raise UsageError(
+            "The model has no spec (class names, normalisation). Save it with kseg.save(model, path, spec=...), "
+            "or pass spec="
+        )
+    return model, known
+
+
+def _input_size(size: tuple[int, int] | None, spec: Spec, model: keras.Model) -> tuple[int, int]:
+    """Return the size asked for, else the spec's, else the network's own."""
+    own = tuple(model.inputs[0].shape[1:3])
+    chosen = size or spec.input_size or own
+    if len(chosen) != 2 or None in chosen:
+        raise UsageError("The model takes any image size and its spec fixes none: pass size=(height, width).")
+    if min(chosen) < 2:
+        raise UsageError(f"Argument `size` must be (height, width), both at least 2. Received: {chosen}")
+    for side, fixed in zip(chosen, own, strict=True):
+        if fixed is not None and fixed != side:
+            raise UsageError(f"The model was built for size {own}. Received: size={tuple(chosen)}")
+    return int(chosen[0]), int(chosen[1])
+
+
+def _row(out: Path, name: str | None) -> formats.Format:
+    if name is None:
+        return formats.by_path(out)
+    row = formats.by_name(name)
+    if out.suffix.lower() != row.suffix:
+        raise UsageError(f"A {row.name} file must end in '{row.suffix}'. Received: out='{out}'")
+    return row
+
+
+def _verify_data(verify: Any, calibration: Any) -> Any:
+    """Return the images for the gate, or None when the caller gave it up in so many words."""
+    if verify is False:
+        return None
+    if verify is None or verify is True:
+        verify = calibration
+    if verify is None:
+        raise UsageError(
+            "An export ends in a check on real images: pass verify=DATA (a folder with images and masks), "
+            "or verify=False to have the file say UNVERIFIED."
+        )
+    return verify
+
+
+def _check_choices(row: formats.Format, precision: str, dynamic: str | None, calibration: Any) -> None:
+    row.check_precision(precision)
+    if dynamic is not None and dynamic not in row.dynamic:
+        hint = did_you_mean(str(dynamic), list(DYNAMIC))
+        known = ", ".join(repr(axis) for axis in row.dynamic) or "None only (its sizes are fixed)"
+        raise UsageError(f"Argument `dynamic` for {row.name} must be {known}.{hint} Received: {dynamic!r}")
+    if precision == "int8" and calibration is None:
+        raise UsageError(
+            "int8 needs images to learn its ranges from: pass calibration=DATA (its train split is used)."
+        )
+    if row.extra in _RUNTIME_MODULES:
+        require(_RUNTIME_MODULES[row.extra], row.extra)
+
+
+def export(
+    model: keras.Model | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    precision: str = "float32",
+    size: tuple[int, int] | None = None,
+    calibration: Any = None,
+    verify: Any = None,
+    max_miou_drop: float = 1.0,
+    calibration_images: int = 64,
+    verify_images: int | None = 32,
+    seed: int = 0,
+    format: str | None = None,
+    dynamic: str | None = None,
+    spec: Spec | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Convert a model, put its spec inside, load it back, and verify it on real images.
+
+    Args:
+        model: a `.keras` file of kseg, or a Keras model with `.spec`; trained on any backend and under
+            any precision policy.
+        out: the file to write; appears only when finished. Its suffix chooses the format.
+        precision: one of the format's in `deploy.FORMATS`.
+        size: `(height, width)` of the artefact's input. Default: the spec's, else the model's.
+        calibration: data whose train split int8 learns its ranges from: folder, `tfds:NAME`, source, or a
+            sequence of samples.
+        verify: data for the final check (its val split; masks needed). Default: `calibration`. False: no
+            check; the file says UNVERIFIED.
+        max_miou_drop: the check's budget, in points of mIoU (0-100).
+        calibration_images: how many images calibrate.
+        verify_images: how many images the check takes at most, spread evenly; at least 8; None: all.
+        seed: chooses the calibration images.
+        format: name of the format, if it is to be checked against the suffix.
+        dynamic: None (batch 1), or `"batch"` where the format can leave the batch open.
+        spec: the spec, where the model has none.
+        progress: wraps long loops: `progress(items, total, text) -> items`.
+
+    Returns:
+        `path`, `bytes`, and what the file's own `spec.export` says: format, precision, size,
+        calibration, tools, parity, verify.
+
+    Raises:
+        VerificationFailed: if mIoU fell by more than the budget. The file stands, marked FAILED.
+        UsageError, DataError, ArtefactError, MissingExtraError: one line each.
+
+    Example:
+        >>> deploy.export("model.keras", "model.tflite", precision="int8", calibration="DATA")
+    """
+    target = Path(out)
+    row = _row(target, format)
+    _check_choices(row, precision, dynamic, calibration)
+    judged = _verify_data(verify, calibration)
+    if verify_images is not None and verify_images < MINIMUM_IMAGES:
+        raise UsageError(f"Argument `verify_images` must be at least {MINIMUM_IMAGES}. Received: {verify_images}")
+    network, known = _load_model(model, spec)
+    request = Request(
+        format=row.name,
+        precision=precision,
+        size=_input_size(size, known, network),
+        dynamic=dynamic,
+        seed=seed,
+    )
+
+    def gate(path: Path) -> Verification:
+        network.spec = known
+        return run_gate(
+            path,
+            reference=network,
+            data=judged,
+            limit=verify_images,
+            max_miou_drop=max_miou_drop,
+            progress=progress,
+        )
+
+    ranges = None
+    if precision == "int8":
+        ranges = Calibration(calibration, known, request.size, count=calibration_images, seed=seed)
+    job = Job(
+        model=network,
+        spec=known,
+        out=target,
+        request=request,
+        calibration=ranges,
+        verify=None if judged is None else gate,
+    )
+    exporter: Exporter = row.load("exporter")(job)
+    outcome = exporter.run()
+    if outcome["verify"].get("passed") is False:
+        lost = outcome["verify"]
+        raise VerificationFailed(
+            f"'{target}' lost {lost['drop']:.2f} points of mIoU; the budget is {max_miou_drop:g}. "
+            f"It was written and says FAILED.{_advice(precision)}",
+            outcome,
+        )
+    return outcome
+
+
+def _advice(precision: str) -> str:
+    if precision == "int8":
+        return " Try more calibration images, or float16"
+    return ""

@@ -1,0 +1,125 @@
+"""Real images for calibration, verification and benchmarks, and how they become network input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kseg.errors import DataError, UsageError
+from kseg.spec import Spec
+
+JUDGED_SPLITS = ("val", "test", "train")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Some samples of one split.
+
+    Args:
+        samples: what `kseg.data` calls Samples: `len`, and `[i]` with `.name`, `.image`, `.mask`.
+        indices: which of them, in order.
+        source: where they come from, for the record.
+        split: name of the split; empty for samples given by hand.
+    """
+
+    samples: Any
+    indices: tuple[int, ...]
+    source: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.samples[index] for index in self.indices)
+
+
+def _is_source(data: Any) -> bool:
+    return hasattr(data, "samples") and hasattr(data, "splits")
+
+
+def _open(data: Any) -> Any:
+    if isinstance(data, str | os.PathLike):
+        from kseg.data import open as open_source
+
+        return open_source(os.fspath(data))
+    return data
+
+
+def _samples(data: Any, splits: Sequence[str]) -> tuple[Any, str, str]:
+    """Return the samples of the first split of `splits` that there is, the source's name, the split's."""
+    opened = _open(data)
+    if _is_source(opened):
+        source = str(data) if isinstance(data, str | os.PathLike) else str(opened.spec.data.get("source", "source"))
+        split = next((name for name in splits if opened.splits.get(name)), None)
+        if split is None:
+            raise DataError(
+                f"'{source}' has no images in split {' or '.join(splits)}. It has: {dict(opened.splits)}"
+            )
+        return opened.samples(split), source, split
+    if hasattr(opened, "__getitem__") and hasattr(opened, "__len__"):
+        if len(opened) == 0:
+            raise DataError("The list of samples is empty; give images.")
+        return opened, "samples given by hand", ""
+    raise UsageError(
+        "Data must be a folder, 'tfds:NAME', a kseg.data source, or a sequence of samples. "
+        f"Received: {type(data).__name__}"
+    )
+
+
+def spread(data: Any, *, split: str | None = None, limit: int | None = None) -> Images:
+    """Choose images evenly over a split (all of it by default): neighbours in a film are alike.
+
+    Args:
+        data: folder, `tfds:NAME`, source, or a sequence of samples.
+        split: name; default: `val`, else `test`, else `train`.
+        limit: how many at most.
+    """
+    samples, source, found = _samples(data, (split,) if split else JUDGED_SPLITS)
+    count = len(samples) if limit is None else min(limit, len(samples))
+    indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
+    return Images(samples, tuple(int(index) for index in indices), source, found)
+
+
+def draw(data: Any, *, split: str = "train", count: int, seed: int) -> Images:
+    """Draw `count` images (or all there are) of `split` at random; the same seed draws the same."""
+    samples, source, found = _samples(data, (split,))
+    order = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return Images(samples, tuple(int(index) for index in order), source, found)
+
+
+class _Recorder:
+    """A runtime that keeps what it is asked to run. Its logits are zero."""
+
+    name = "recorder"
+
+    def __init__(self, spec: Spec, size: tuple[int, int]) -> None:
+        self.spec = spec
+        self.input_size = size
+        self.received: list[np.ndarray] = []
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.received.extend(np.asarray(image, np.float32) for image in images)
+        return np.zeros((*images.shape[:3], self.spec.num_classes), np.float32)
+
+    def close(self) -> None:
+        self.received = []
+
+
+def network_inputs(images: Images, spec: Spec, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield what prediction feeds to the network: float32 `(H, W, 3)`, normalised, tiles included.
+
+    The Predictor itself makes them, so that calibration sees the very pixels that prediction sees.
+    """
+    from kseg.inference import Predictor
+
+    recorder = _Recorder(spec, size)
+    predictor = Predictor(recorder)
+    for sample in images:
+        predictor([sample.image])
+        yield from recorder.received
+        recorder.received = []

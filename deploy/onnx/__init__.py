@@ -1,0 +1,1 @@
+"""ONNX: conversion, the spec inside the file, and the runtime."""

@@ -1,0 +1,99 @@
+"""Keras to `.onnx`: opset 18, NHWC in and out, batch static or open."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy.conversion import Request
+from deploy.onnx.runtime import INPUT, OUTPUT
+from deploy.template import Exporter
+from kseg.errors import ArtefactError, require
+
+if TYPE_CHECKING:
+    import keras
+
+OPSET = 18
+BATCH = "batch"
+
+
+class OnnxExporter(Exporter):
+    """Export to ONNX in float32 or float16 (float32 at input and output)."""
+
+    format_name = "onnx"
+    tools = ("tf2onnx", "onnx", "onnxruntime")
+
+    @staticmethod
+    def convert(model: keras.Model, path: Path, request: Request) -> None:
+        """Convert with tf2onnx and give inputs and outputs their names and batch axis."""
+        tf2onnx: Any = require("tf2onnx", "onnx")
+        onnx: Any = require("onnx", "onnx")
+        import tensorflow as tf
+
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        batch = None if request.dynamic == "batch" else 1
+        signature = [tf.TensorSpec((batch, *request.size, 3), tf.float32, name=INPUT)]
+        try:
+            graph, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=OPSET)
+        except Exception as error:
+            # tf2onnx raises whatever its handlers raise.
+            raise ArtefactError(f"ONNX conversion failed: {str(error).strip().splitlines()[-1:]}") from error
+        _check_inputs(graph)
+        name_ends(graph, batch)
+        onnx.checker.check_model(graph, full_check=True)
+        onnx.save(graph, str(path))
+
+    def lower(self, path: Path) -> None:
+        """Turn the graph to float16 where that was asked for."""
+        if self.job.request.precision == "float16":
+            to_float16(path)
+
+    def check_graph(self, path: Path) -> None:
+        """Run ONNX's checker on the finished file."""
+        onnx: Any = require("onnx", "onnx")
+        graph = onnx.load(str(path))
+        _check_inputs(graph)
+        onnx.checker.check_model(graph, full_check=True)
+
+
+def _check_inputs(graph: Any) -> None:
+    """A constant that a layer captured as a tensor turns into a graph input without a word."""
+    held = {initializer.name for initializer in graph.graph.initializer}
+    inputs = [entry.name for entry in graph.graph.input if entry.name not in held]
+    if len(inputs) != 1:
+        raise ArtefactError(
+            "The ONNX graph must have the model's one input. "
+            f"Received: {inputs}. A layer holds a constant as a tensor; hold it as a numpy array"
+        )
+
+
+def name_ends(graph: Any, batch: int | None) -> None:
+    """Rename the graph's input and output to `image` and `logits`; name the batch axis or fix it."""
+    source, result = graph.graph.input[0], graph.graph.output[0]
+    names = {source.name: INPUT, result.name: OUTPUT}
+    for node in graph.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for entry, name in ((source, INPUT), (result, OUTPUT)):
+        entry.name = name
+        axis = entry.type.tensor_type.shape.dim[0]
+        if batch is None:
+            axis.dim_param = BATCH
+        else:
+            axis.dim_value = batch
+    # Shapes of inner tensors carry tf2onnx's own names for the batch axis: let readers infer them anew.
+    del graph.graph.value_info[:]
+
+
+def to_float16(path: Path) -> None:
+    """Turn the float32 graph at `path` to float16, keeping float32 input and output."""
+    onnx: Any = require("onnx", "onnx")
+    float16: Any = require("onnxruntime.transformers.float16", "onnx")
+    onnx_model: Any = require("onnxruntime.transformers.onnx_model", "onnx")
+    # onnxconverter-common's converter breaks Resize and Clip; this one, with no blocked operators, does not.
+    graph = float16.convert_float_to_float16(onnx.load(str(path)), keep_io_types=True, op_block_list=[])
+    # It appends its casts at the end; the ONNX standard wants nodes in the order of computation.
+    ordered = onnx_model.OnnxModel(graph)
+    ordered.topological_sort()
+    onnx.save(ordered.model, str(path))

@@ -1,0 +1,85 @@
+"""The `.engine` file: magic, length-prefixed JSON header (spec, builder), then the engine itself.
+
+A bare TensorRT plan says nothing about classes, sizes or the machine it was built for. The header does, and
+can be read without TensorRT and without a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kseg.errors import ArtefactError
+from kseg.files import write_bytes
+from kseg.spec import Spec
+
+MAGIC = b"KSEGENG1"
+_LENGTH = struct.Struct("<Q")
+_MAX_HEADER = 16 * 2**20
+
+
+def write(path: Path, plan: bytes, *, build: Mapping[str, Any], spec: Spec | None = None) -> None:
+    """Write an engine file.
+
+    Args:
+        path: target.
+        plan: the serialised engine.
+        build: what built it (`module`, `version`, `targets`, `gpu`).
+        spec: the spec; None while it is not known yet (`embed` adds it).
+    """
+    header = {
+        "build": dict(build),
+        "plan_bytes": len(plan),
+        "plan_sha256": hashlib.sha256(plan).hexdigest(),
+        "spec": None if spec is None else spec.to_dict(),
+    }
+    text = json.dumps(header).encode()
+    write_bytes(path, MAGIC + _LENGTH.pack(len(text)) + text + plan)
+
+
+def read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the header and the plan, after checking that the file is whole.
+
+    Raises:
+        ArtefactError: if it is not an engine file of kseg, or is truncated or damaged.
+    """
+    content = path.read_bytes()
+    start = len(MAGIC) + _LENGTH.size
+    if content[: len(MAGIC)] != MAGIC:
+        raise ArtefactError(
+            f"'{path}' is not an engine that kseg wrote: it lacks the header '{MAGIC.decode()}'. "
+            "A bare TensorRT plan carries no class names; export it with `kseg export --to tensorrt`."
+        )
+    length = _LENGTH.unpack_from(content.ljust(start, b"\0"), len(MAGIC))[0]
+    if length > _MAX_HEADER or len(content) < start + length:
+        raise ArtefactError(f"'{path}' is truncated or damaged: its header is not whole. Copy it again.")
+    try:
+        header = json.loads(content[start : start + length])
+        expected, digest = header["plan_bytes"], header["plan_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"'{path}' is damaged: its header does not read ({error}).") from error
+    plan = content[start + length :]
+    if len(plan) != expected or hashlib.sha256(plan).hexdigest() != digest:
+        raise ArtefactError(
+            f"'{path}' is truncated or damaged: the header promises {expected} bytes of engine, "
+            f"{len(plan)} are there or differ. Copy it again."
+        )
+    return header, plan
+
+
+def embed(path: Path, spec: Spec) -> None:
+    """Write `spec` into the header, in the place of one that is there already."""
+    header, plan = read(path)
+    write(path, plan, build=header["build"], spec=spec)
+
+
+def read_spec(path: Path) -> Spec:
+    """Return the spec in the header."""
+    header, _ = read(path)
+    if header.get("spec") is None:
+        raise ArtefactError(f"'{path}' carries no spec: its export did not finish. Export it again.")
+    return Spec.from_dict(header["spec"])

@@ -1,0 +1,116 @@
+"""Run an `.engine` with TensorRT, CUDA's bindings and numpy alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.tensorrt import container
+from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
+from deploy.tensorrt.library import deserialize, library
+from kseg.errors import ArtefactError, UsageError
+from kseg.spec import Spec
+
+INPUT, OUTPUT = "image", "logits"
+
+
+class EngineRuntime:
+    """An `.engine` file behind the call that every runtime has.
+
+    Args:
+        path: the file, as `deploy.export` wrote it.
+        threads: accepted for the sake of the common call; an engine runs on the GPU.
+
+    Raises:
+        ArtefactError: if the file is not kseg's, is damaged, or was built by another TensorRT or for
+            another GPU (the message says what to rebuild with).
+        NoDeviceError: if this machine has no CUDA device. The file itself was checked before.
+        MissingExtraError: if TensorRT or cuda-bindings is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        header, plan = container.read(self.path)
+        if header.get("spec") is None:
+            raise ArtefactError(f"'{self.path}' carries no spec: its export did not finish. Export it again.")
+        self.spec = Spec.from_dict(header["spec"])
+        build = header["build"]
+        trt = library(build["module"])
+        _check_version(self.path, build, trt)
+        self._cudart = bindings()
+        gpu = device_name(self._cudart)
+        _check_gpu(self.path, build, gpu)
+        self.name = f"{build['module']} {trt.__version__} on {gpu}"
+        self._runtime, self._engine = deserialize(trt, plan, self.path)
+        self._context = self._engine.create_execution_context()
+        self.input_shape = tuple(self._engine.get_tensor_shape(INPUT))
+        self.output_shape = tuple(self._engine.get_tensor_shape(OUTPUT))
+        self.input_size = (int(self.input_shape[1]), int(self.input_shape[2]))
+        self._largest = self._largest_batch()
+        self._stream: Any = call(self._cudart.cudaStreamCreate())
+        self._buffers = {INPUT: Buffer(self._cudart), OUTPUT: Buffer(self._cudart)}
+
+    def _largest_batch(self) -> int:
+        if self.input_shape[0] != -1:
+            return int(self.input_shape[0])
+        return int(self._engine.get_tensor_profile_shape(INPUT, 0)[2][0])
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Run normalised images.
+
+        Args:
+            images: float32 `(B, H, W, 3)` with `(H, W) == input_size`; a batch above the engine's largest
+                is run in pieces.
+
+        Returns:
+            float32 logits `(B, H, W, classes)`.
+        """
+        images = np.ascontiguousarray(images, np.float32)
+        if images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
+            raise UsageError(
+                f"'{self.path.name}' takes images of shape (B, {', '.join(map(str, self.input_shape[1:]))}). "
+                f"Received: {images.shape}"
+            )
+        logits = np.empty((len(images), *self.output_shape[1:]), np.float32)
+        for start in range(0, len(images), self._largest):
+            piece = slice(start, start + self._largest)
+            self._run(images[piece], logits[piece])
+        return logits
+
+    def _run(self, images: np.ndarray, logits: np.ndarray) -> None:
+        self._context.set_input_shape(INPUT, images.shape)
+        for name, array in ((INPUT, images), (OUTPUT, logits)):
+            self._context.set_tensor_address(name, self._buffers[name].reserve(array.nbytes))
+        self._buffers[INPUT].upload(images, self._stream)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise ArtefactError(f"TensorRT failed while running '{self.path}'.")
+        self._buffers[OUTPUT].download(logits, self._stream)
+        call(self._cudart.cudaStreamSynchronize(self._stream))
+
+    def close(self) -> None:
+        """Free device memory, the engine and the stream."""
+        for buffer in self._buffers.values():
+            buffer.free()
+        call(self._cudart.cudaStreamDestroy(self._stream))
+        del self._context, self._engine, self._runtime
+
+
+def _check_version(path: Path, build: dict[str, Any], trt: Any) -> None:
+    """An engine is tied to the TensorRT that built it: say so before C++ does."""
+    if trt.__version__ != build["version"]:
+        raise ArtefactError(
+            f"'{path}' was built by {build['module']} {build['version']}; installed is {trt.__version__}. "
+            f"Rebuild it (kseg export --to tensorrt) or: pip install {build['module']}=={build['version']}"
+        )
+
+
+def _check_gpu(path: Path, build: dict[str, Any], gpu: str) -> None:
+    """Full TensorRT ties an engine to the GPU it was built on; RTX builds for generations of GPUs."""
+    if build["module"] == "tensorrt" and build["gpu"] != gpu:
+        raise ArtefactError(
+            f"'{path}' was built for {build['gpu'] or 'no GPU'}; this machine has {gpu}. "
+            "Rebuild it here with `kseg export ... --to tensorrt`"
+        )

@@ -1,0 +1,1 @@
+"""TFLite (LiteRT): conversion, the spec inside the file, and the runtime."""

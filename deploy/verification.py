@@ -1,0 +1,220 @@
+"""The gate: does the artefact still see what the trained model sees, on real images?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from deploy.formats import NoDeviceError
+from deploy.images import Images, spread
+from deploy.metadata import load, read_spec
+from kseg.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+MINIMUM_IMAGES = 8
+Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What the gate found. Shares (IoU, agreement) are 0-1; `drop` and `budget` are in points of 100.
+
+    Args:
+        status: one of the constants below.
+        images: how many real images were compared; `split` and `source` say which.
+        rms_over_std: rms error of the logits over the standard deviation of the reference's.
+        max_abs: largest error of one logit.
+        agreement: share of pixels (void included) with the same class.
+        miou_reference: mean IoU of the reference over the classes that the truth has.
+        miou: mean IoU of the artefact over the same classes.
+        drop: `100 * (miou_reference - miou)`.
+        budget: the largest drop that passes.
+        per_class: for each class of the spec: `class`, `reference`, `artefact` (IoU; None where the
+            truth lacks the class) and `drop`.
+        note: what the reader should know: too few images, no device.
+    """
+
+    PASSED: ClassVar[str] = "passed"
+    FAILED: ClassVar[str] = "FAILED"
+    UNVERIFIED: ClassVar[str] = "UNVERIFIED"
+    NOT_RUN: ClassVar[str] = "built, not run: no CUDA device"
+
+    status: str
+    images: int = 0
+    source: str = ""
+    split: str = ""
+    rms_over_std: float | None = None
+    max_abs: float | None = None
+    agreement: float | None = None
+    miou_reference: float | None = None
+    miou: float | None = None
+    drop: float | None = None
+    budget: float | None = None
+    per_class: tuple[dict[str, Any], ...] = ()
+    note: str = ""
+
+    @property
+    def passed(self) -> bool | None:
+        """True, False, or None when the artefact was not judged."""
+        return {self.PASSED: True, self.FAILED: False}.get(self.status)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**values, "passed": self.passed, "per_class": [dict(row) for row in self.per_class]}
+
+
+class _Comparison:
+    """Running sums over images, so that memory does not grow with their number."""
+
+    def __init__(self, num_classes: int, ignore_id: int) -> None:
+        from kseg.metrics.confusion import Confusion
+
+        self.reference = Confusion(num_classes, ignore_id)
+        self.artefact = Confusion(num_classes, ignore_id)
+        self._squares = self._sum = self._sum_of_squares = 0.0
+        self._values = self._pixels = self._same = 0
+        self.max_abs = 0.0
+        self.is_finite = True
+
+    def update(self, mask: np.ndarray, reference: np.ndarray, logits: np.ndarray) -> None:
+        expected, received = reference.astype(np.float64), logits.astype(np.float64)
+        self.is_finite = self.is_finite and bool(np.isfinite(received).all())
+        error = received - expected
+        self._squares += float((error**2).sum())
+        self._sum += float(expected.sum())
+        self._sum_of_squares += float((expected**2).sum())
+        self._values += expected.size
+        self.max_abs = max(self.max_abs, float(np.abs(error).max()))
+        before, after = reference.argmax(-1), logits.argmax(-1)
+        self._same += int((before == after).sum())
+        self._pixels += before.size
+        self.reference.update(mask, before)
+        self.artefact.update(mask, after)
+
+    @property
+    def rms_over_std(self) -> float:
+        mean = self._sum / self._values
+        variance = max(self._sum_of_squares / self._values - mean**2, 1e-24)
+        return math.sqrt(self._squares / self._values / variance)
+
+    @property
+    def agreement(self) -> float:
+        return self._same / self._pixels
+
+
+def _per_class(compared: _Comparison, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    in_truth = compared.reference.matrix.sum(axis=1) > 0
+    before, after = compared.reference.scores()["iou"], compared.artefact.scores()["iou"]
+    rows: list[dict[str, Any]] = []
+    for index, name in enumerate(classes):
+        if not in_truth[index]:
+            rows.append({"class": name, "reference": None, "artefact": None, "drop": None})
+            continue
+        old, new = float(before[index] or 0.0), float(after[index] or 0.0)
+        rows.append({"class": name, "reference": old, "artefact": new, "drop": 100 * (old - new)})
+    return rows
+
+
+def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budget: float) -> Verification:
+    rows = _per_class(compared, classes)
+    seen = [row for row in rows if row["reference"] is not None]
+    if not seen:
+        raise DataError(f"No pixel of the {len(images)} images of '{images.source}' has a label; nothing to judge.")
+    before = sum(row["reference"] for row in seen) / len(seen)
+    after = sum(row["artefact"] for row in seen) / len(seen)
+    drop = 100 * (before - after)
+    notes = []
+    if len(images) < MINIMUM_IMAGES:
+        notes.append(f"only {len(images)} images: judge with at least {MINIMUM_IMAGES}")
+    if not compared.is_finite:
+        notes.append("the artefact gives NaN or infinite logits")
+    return Verification(
+        status=Verification.PASSED if drop <= budget and compared.is_finite else Verification.FAILED,
+        images=len(images),
+        source=images.source,
+        split=images.split,
+        rms_over_std=compared.rms_over_std if compared.is_finite else None,
+        max_abs=compared.max_abs if compared.is_finite else None,
+        agreement=compared.agreement,
+        miou_reference=before,
+        miou=after,
+        drop=drop,
+        budget=budget,
+        per_class=tuple(rows),
+        note="; ".join(notes),
+    )
+
+
+def _plain(items: Iterable[Any], total: int | None, text: str) -> Iterable[Any]:
+    return items
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    reference: keras.Model | str | os.PathLike[str],
+    data: Any,
+    split: str | None = None,
+    limit: int | None = None,
+    max_miou_drop: float = 1.0,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Run the artefact and its reference on the same real images and compare.
+
+    Both get the same pixels at the artefact's input size, through the same Predictor; mIoU is counted at
+    the images' original size, void left out.
+
+    Args:
+        path: the artefact.
+        reference: the model it was made from: a `.keras` file, a Keras model with `.spec`, or another
+            artefact.
+        data: folder, `tfds:NAME`, source, or a sequence of samples with masks.
+        split: default: `val`, else `test`, else `train`.
+        limit: compare at most so many images, spread evenly over the split; at least 8. Default: all.
+        max_miou_drop: the budget, in points of mIoU (0-100).
+        threads: CPU threads of the artefact's runtime.
+        progress: wraps the loop over images: `progress(items, total, text) -> items`.
+
+    Returns:
+        A `Verification`; nothing is raised when the gate fails. An engine on a machine without a GPU gives
+        the status "built, not run: no CUDA device", which is neither pass nor failure.
+
+    Raises:
+        UsageError, DataError, ArtefactError: for arguments, images and files that cannot be compared.
+    """
+    if limit is not None and limit < MINIMUM_IMAGES:
+        raise UsageError(f"Argument `limit` must be at least {MINIMUM_IMAGES} images. Received: limit={limit}")
+    if not math.isfinite(max_miou_drop) or max_miou_drop < 0:
+        raise UsageError(f"Argument `max_miou_drop` must be points >= 0. Received: {max_miou_drop}")
+    spec = read_spec(path)
+    try:
+        runtime = load(path, threads=threads)
+    except NoDeviceError as error:
+        return Verification(status=Verification.NOT_RUN, note=str(error))
+    from kseg.inference import Predictor
+
+    try:
+        expected = Predictor(reference, size=runtime.input_size)
+        if expected.spec.classes != spec.classes:
+            raise UsageError(
+                f"'{Path(path).name}' and its reference know other classes: {spec.classes} and "
+                f"{expected.spec.classes}. Give the model it was exported from"
+            )
+        received = Predictor(runtime)
+        images = spread(data, split=split, limit=limit)
+        compared = _Comparison(spec.num_classes, spec.ignore_id)
+        for sample in (progress or _plain)(images, len(images), f"Verifying {Path(path).name}"):
+            compared.update(sample.mask, expected.logits(sample.image), received.logits(sample.image))
+    finally:
+        runtime.close()
+    return _judge(compared, images, spec.classes, max_miou_drop)

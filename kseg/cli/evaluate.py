@@ -1,0 +1,102 @@
+"""`kseg evaluate`: score a model or an artefact on a labelled split, at original size."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from kseg.cli import predictor_options
+
+HELP = "score a model or an artefact on labelled images, at their original size"
+EXAMPLE = "kseg evaluate runs/fcn8s/model.keras --data DIR --split test --json"
+
+_SUMMARY = {
+    "miou": "mean IoU",
+    "miou_present": "mean IoU, classes in the truth",
+    "pixel_acc": "pixel accuracy",
+    "mean_acc": "mean class accuracy",
+    "fwiou": "frequency-weighted IoU",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote")
+    parser.add_argument("--data", required=True, metavar="SRC", help="folder, tfds:NAME or sample:nuclei")
+    parser.add_argument("--split", default="val", help="which split to score (val)")
+    parser.add_argument(
+        "--limit", type=predictor_options.positive, metavar="N", help="score N images, evenly spread over the split"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
+    predictor_options.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from kseg import data, files
+    from kseg.cli.output import closing_line, print_json, progress
+    from kseg.inference import evaluate
+
+    samples = data.open(args.data).samples(args.split, limit=args.limit)
+    predictor = predictor_options.build(args)
+    start = time.perf_counter()
+    confusion = evaluate(
+        predictor, samples, progress=lambda items: progress(items, len(samples), f"scoring {args.split}")
+    )
+    seconds = time.perf_counter() - start
+    scores = confusion.scores()
+    truth = confusion.matrix.sum(axis=1)
+    result: dict[str, Any] = {
+        "model": args.model,
+        "runtime": predictor.runtime.name,
+        "data": args.data,
+        "split": args.split,
+        "images": len(samples),
+        "pixels": confusion.total,
+        **{key: scores[key] for key in _SUMMARY},
+        "classes": [
+            {"id": index, "name": name, "iou": scores["iou"][index], "acc": scores["acc"][index], "pixels": int(pixels)}
+            for index, (name, pixels) in enumerate(zip(predictor.spec.classes, truth, strict=True))
+        ],
+        "options": predictor_options.describe(args, predictor),
+        "seconds": round(seconds, 3),
+    }
+    predictor.close()
+    if args.out:
+        files.write_json(args.out, result)
+    if args.json:
+        print_json(result)
+        return 0
+    _print(result)
+    closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")
+    return 0
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from kseg.cli.output import console
+
+    title = f"{result['data']} {result['split']}: {result['images']} images, void left out"
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for head in ("IoU", "accuracy", "share"):
+        table.add_column(head, justify="right")
+    for row in result["classes"]:
+        share = row["pixels"] / max(result["pixels"], 1)
+        table.add_row(row["name"], _percent(row["iou"]), _percent(row["acc"]), _percent(share))
+    console.print(table)
+    summary = Table(show_header=False)
+    summary.add_column()
+    summary.add_column(justify="right")
+    for key, text in _SUMMARY.items():
+        summary.add_row(f"{text} ({key})", _percent(result[key]))
+    console.print(summary)
+    rate = result["images"] / max(result["seconds"], 1e-9)
+    console.print(f"{result['seconds']:.1f} s, {rate:.1f} images/s, runtime {result['runtime']}", style="dim")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,111 @@
+"""The arguments that `evaluate` and `predict` share: how a model looks at images."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any
+
+from kseg.errors import UsageError
+from kseg.inference import Predictor
+from kseg.spec import RESIZE_RULES
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 0.75,1,1.25, received '{text}'") from error
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, received '{text}'")
+    return int(parts[0]), int(parts[1])
+
+
+def _number_in(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected a number, received '{text}'") from error
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low:g}-{high:g}, received {text}")
+        return value
+
+    return parse
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
+    return int(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options; `build` reads them."""
+    group = parser.add_argument_group("how the model looks at an image")
+    group.add_argument("--size", type=_size, metavar="HxW", help="run the network at this size (default: the model's)")
+    group.add_argument("--resize", choices=RESIZE_RULES, help="how images meet that size (default: the model's rule)")
+    group.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    group.add_argument(
+        "--scales", type=_numbers, default=(1.0,), metavar="S,S", help="average over image scales, e.g. 0.75,1,1.25"
+    )
+    group.add_argument(
+        "--overlap", type=_number_in(0, 0.95), default=0.25, metavar="SHARE", help="of neighbouring tiles (0.25)"
+    )
+    group.add_argument("--batch-size", type=positive, default=1, metavar="N", help="network calls made at once (1)")
+    group.add_argument(
+        "--prior",
+        type=_number_in(0, 2),
+        default=0.0,
+        metavar="A",
+        help="subtract A * log(class weight of the training) from the logits: takes back a share of "
+        "the prior that class weights changed; try 0.75 (default 0: off)",
+    )
+
+
+def build(args: argparse.Namespace) -> Predictor:
+    """Open the model with the options given."""
+    predictor = Predictor(
+        args.model,
+        size=args.size,
+        resize=args.resize,
+        overlap=args.overlap,
+        batch_size=args.batch_size,
+        flip=args.flip,
+        scales=args.scales,
+    )
+    if args.prior:
+        predictor.set_bias(prior_bias(predictor.spec.recipe, args.prior, args.model))
+    return predictor
+
+
+def prior_bias(recipe: Any, share: float, name: str) -> list[float]:
+    """Return `-share * log(class weight)` per class, from the recipe that the Spec carries.
+
+    Raises:
+        UsageError: if the model was trained without class weights, or does not say.
+    """
+    weights = recipe.get("resolved", {}).get("class_weights")
+    if not weights:
+        raise UsageError(
+            f"--prior needs the class weights of the training, and the recipe in '{name}' has none. Leave --prior out"
+        )
+    return [-share * math.log(weight) for weight in weights]
+
+
+def describe(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+    """Return the options as JSON values, as they took effect."""
+    return {
+        "size": list(predictor.size) if predictor.size else None,
+        "resize": predictor.resize,
+        "flip": predictor.flip,
+        "scales": list(predictor.scales),
+        "overlap": predictor.overlap,
+        "prior": args.prior,
+    }

@@ -1,0 +1,66 @@
+"""Data: sources (folders, TFDS sets, an embedded sample), joint transforms, batches, checks.
+
+Importing this package imports neither TensorFlow nor Keras; each name is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_NAMES = {
+    "open": "sources",
+    "Source": "sources",
+    "Sample": "sources",
+    "Samples": "sources",
+    "Instances": "instances",
+    "load": "batches",
+    "from_arrays": "batches",
+    "Batches": "batches",
+    "Augment": "transforms",
+    "Resize": "transforms",
+    "preprocess": "normalize",
+    "Palette": "palette",
+    "check": "check",
+    "class_weights": "weights",
+}
+
+if TYPE_CHECKING:
+    from kseg.data.batches import Batches, from_arrays, load
+    from kseg.data.check import check
+    from kseg.data.instances import Instances
+    from kseg.data.normalize import preprocess
+    from kseg.data.palette import Palette
+    from kseg.data.sources import Sample, Samples, Source, open
+    from kseg.data.transforms import Augment, Resize
+    from kseg.data.weights import class_weights
+
+__all__ = [
+    "Augment",
+    "Batches",
+    "Instances",
+    "Palette",
+    "Resize",
+    "Sample",
+    "Samples",
+    "Source",
+    "check",
+    "class_weights",
+    "from_arrays",
+    "load",
+    "open",
+    "preprocess",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"kseg.data.{_NAMES[name]}"), name)
+        # Kept here, so that the submodule `check` cannot take the place of the function `check`.
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'kseg.data' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,121 @@
+"""The one table of encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kseg.encoders.alexnet import alexnet
+from kseg.encoders.applications import efficientnetv2, mobilenetv3, resnet
+from kseg.encoders.resnet import resnet18
+from kseg.encoders.vgg import vgg16
+from kseg.errors import UsageError, did_you_mean
+from kseg.spec import Normalization
+
+_CAFFE = Normalization(order="bgr", mean=(103.939, 116.779, 123.68), std=(1.0, 1.0, 1.0))
+# FCN's release subtracts these from the BGR image for the networks that start from CaffeNet.
+_CAFFENET = Normalization(order="bgr", mean=(104.00699, 116.66877, 122.67892), std=(1.0, 1.0, 1.0))
+_TORCH = Normalization(
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255), std=(0.229 * 255, 0.224 * 255, 0.225 * 255)
+)
+_UNIT = Normalization()
+_UNIT_128 = Normalization(mean=(128.0, 128.0, 128.0), std=(128.0, 128.0, 128.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """One encoder.
+
+    Args:
+        make: `make(stack, x, **fixed, **options) -> {stride: feature}`.
+        fixed: arguments of `make` that choose the variant.
+        options: names of the arguments of `make` that a user may give.
+        application: its class in `keras.applications`, where pretrained weights come from; empty if none.
+        pretrained: normalisation that its published weights expect.
+        scratch: normalisation for training from nothing.
+        width: values of `width` that it can take: `"any"`, or `"one"` (only 1.0).
+    """
+
+    make: Callable[..., dict[int, Any]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    application: str = ""
+    pretrained: Normalization = _UNIT
+    scratch: Normalization = _UNIT
+    width: str = "any"
+
+
+def _resnet(depth: int) -> Encoder:
+    return Encoder(
+        make=resnet,
+        fixed={"depth": depth},
+        options=("output_stride",),
+        application=f"ResNet{depth}",
+        pretrained=_CAFFE,
+        width="one",
+    )
+
+
+def _mobilenetv3(size: str) -> Encoder:
+    return Encoder(
+        make=mobilenetv3,
+        fixed={"size": size},
+        options=("output_stride",),
+        application=f"MobileNetV3{size}",
+    )
+
+
+def _efficientnetv2(variant: str) -> Encoder:
+    return Encoder(
+        make=efficientnetv2,
+        fixed={"variant": variant},
+        application=f"EfficientNetV2{variant}",
+        pretrained=_TORCH if variant.startswith("B") else _UNIT_128,
+        width="one",
+    )
+
+
+ENCODERS: dict[str, Encoder] = {
+    "vgg16": Encoder(
+        make=vgg16,
+        options=("first_pad", "ceil_pools", "taps"),
+        application="VGG16",
+        pretrained=_CAFFE,
+    ),
+    "alexnet": Encoder(make=alexnet, options=("first_pad", "ceil_pools"), pretrained=_CAFFENET),
+    "resnet18": Encoder(make=resnet18, options=("stem", "channels")),
+    "resnet50": _resnet(50),
+    "resnet101": _resnet(101),
+    "resnet152": _resnet(152),
+    "mobilenetv3": _mobilenetv3("Large"),
+    "mobilenetv3small": _mobilenetv3("Small"),
+    **{f"efficientnetv2{v.lower()}": _efficientnetv2(v) for v in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+}
+
+ALIASES = {
+    "caffenet": "alexnet",
+    "vgg": "vgg16",
+    "mobilenetv3large": "mobilenetv3",
+    "efficientnetv2": "efficientnetv2b0",
+}
+
+
+def names() -> list[str]:
+    """Return the names of all encoders."""
+    return list(ENCODERS)
+
+
+def resolve(name: str) -> str:
+    """Return the encoder that `name` means, without regard to case and separators.
+
+    Raises:
+        UsageError: if there is none; the message names the nearest.
+    """
+    plain = "".join(letter for letter in str(name).lower() if letter.isalnum())
+    plain = ALIASES.get(plain, plain)
+    if plain not in ENCODERS:
+        raise UsageError(
+            f"Unknown encoder. Received: {name!r}.{did_you_mean(plain, names())} Known: {', '.join(names())}"
+        )
+    return plain

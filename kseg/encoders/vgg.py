@@ -1,0 +1,66 @@
+"""VGG-16 without its classifier: 13 convolutions, 14,714,688 parameters.
+
+Reference:
+    Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+from kseg.encoders.stack import Stack
+from kseg.errors import UsageError
+
+_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+
+
+def vgg16(
+    stack: Stack,
+    x: Any,
+    *,
+    first_pad: int = 0,
+    ceil_pools: bool | None = None,
+    taps: str = "pool",
+) -> dict[int, Any]:
+    """Build VGG-16 with the layer names of `keras.applications.VGG16`.
+
+    Args:
+        stack: makes and names the layers.
+        x: `(B, H, W, 3)`.
+        first_pad: 0 for "same" padding throughout; 100 is the paper form of FCN, whose first convolution
+            sees the image inside a border of 100 zeros (and is "valid").
+        ceil_pools: pools round odd sizes up, as Caffe's do. Default: only when `first_pad` is set.
+        taps: `"pool"`: features 2-32 are pool1-pool5 and feature 1 is conv1_2, as FCN needs them;
+            `"conv"`: features 1-16 are the last convolutions before each pool, as U-shaped decoders need
+            them, and feature 32 is pool5.
+
+    Returns:
+        Features at strides 1, 2, 4, 8, 16, 32.
+    """
+    if taps not in ("pool", "conv"):
+        raise UsageError(f"vgg16 `taps` must be 'pool' or 'conv'. Received: taps={taps!r}")
+    if first_pad < 0:
+        raise UsageError(f"vgg16 `first_pad` must not be negative. Received: first_pad={first_pad!r}")
+    pool_padding = "same" if (first_pad > 0 if ceil_pools is None else ceil_pools) else "valid"
+    features = {}
+    if first_pad:
+        x = stack.add(layers.ZeroPadding2D, first_pad, name="block1_pad")(x)
+    for block, (count, channels) in enumerate(_BLOCKS, start=1):
+        for index in range(1, count + 1):
+            first = block == index == 1
+            x = stack.add(
+                layers.Conv2D,
+                stack.channels(channels),
+                3,
+                padding="valid" if first and first_pad else "same",
+                activation="relu",
+                name=f"block{block}_conv{index}",
+            )(x)
+        if taps == "conv" or block == 1:
+            features[2 ** (block - 1)] = x
+        x = stack.add(layers.MaxPooling2D, 2, 2, padding=pool_padding, name=f"block{block}_pool")(x)
+        if taps == "pool" or block == 5:
+            features[2**block] = x
+    return features

@@ -1,0 +1,105 @@
+"""Run a Keras network, from a `.keras` file or from memory, as a compiled function."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.errors import UsageError
+from kseg.spec import Spec
+
+if TYPE_CHECKING:
+    import keras
+
+Call = Callable[[NDArray[np.float32]], Any]
+
+
+class KerasRuntime:
+    """A runtime over a functional Keras model.
+
+    On TensorFlow the network is traced once, whatever sizes follow; on JAX it is compiled once per
+    shape. Weights are read at each call: a model that is being trained gives its present answers.
+
+    Args:
+        source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one output.
+        spec: the Spec of the network; default: `model.spec`.
+
+    Raises:
+        ArtefactError: if the file is damaged or not ours.
+        UsageError: if a model without a Spec is given, or one with several inputs or outputs.
+    """
+
+    name = "keras"
+
+    def __init__(self, source: str | os.PathLike[str] | keras.Model, spec: Spec | None = None) -> None:
+        if isinstance(source, str | os.PathLike):
+            from kseg.saving import load
+
+            source = load(source)
+        model = source
+        spec = spec if spec is not None else getattr(model, "spec", None)
+        if not isinstance(spec, Spec):
+            raise UsageError(
+                "The model has no Spec, so nobody knows its classes and normalisation. Set model.spec = "
+                f"train.spec, or load a file that kseg.save wrote. Received: {type(model).__name__} "
+                f"with spec={spec!r}"
+            )
+        if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 4:
+            raise UsageError(
+                "A runtime needs one image input and one output of logits (B, H, W, classes). Received: "
+                f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+            )
+        self.model = model
+        self.spec = spec
+        height, width = model.inputs[0].shape[1:3]
+        self.input_size = None if height is None or width is None else (int(height), int(width))
+        self._call = _compiled(model)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits `(B, H, W, classes)` float32 for normalised images `(B, H, W, 3)` float32."""
+        return np.asarray(self._call(np.ascontiguousarray(images, np.float32)), np.float32)
+
+    def close(self) -> None:
+        """Drop the compiled function and the network."""
+        del self._call, self.model
+
+
+def _compiled(model: keras.Model) -> Call:
+    """Return the network as one call of the present backend, compiled where the backend can."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _tensorflow(model)
+    if backend == "jax":
+        return _jax(model)
+    return lambda images: model.predict_on_batch(images)
+
+
+def _tensorflow(model: keras.Model) -> Call:
+    import tensorflow as tf
+
+    # One signature with open sizes: no second trace when another size comes.
+    signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
+    traced = tf.function(lambda images: model(images, training=False), input_signature=signature)
+    return lambda images: traced(tf.constant(images)).numpy()
+
+
+def _jax(model: keras.Model) -> Call:
+    import jax
+
+    @jax.jit
+    def forward(trainable: list[Any], others: list[Any], images: Any) -> Any:
+        logits, _ = model.stateless_call(trainable, others, images, training=False)
+        return logits
+
+    def call(images: NDArray[np.float32]) -> Any:
+        trainable = [variable.value for variable in model.trainable_variables]
+        others = [variable.value for variable in model.non_trainable_variables]
+        return forward(trainable, others, images)
+
+    return call

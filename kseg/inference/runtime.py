@@ -1,0 +1,70 @@
+"""What a runtime is, and how the right one for a file is found."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.errors import ArtefactError, UsageError
+from kseg.spec import Spec
+
+GROUP = "kseg.runtimes"
+
+
+@runtime_checkable
+class Runtime(Protocol):
+    """Runs one network: float32 NHWC images, already normalised, to float32 NHWC logits of the same size."""
+
+    @property
+    def spec(self) -> Spec:
+        """The Spec stored in the artefact."""
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """`(height, width)` that the network takes, or None when it takes any."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables, for example `"keras"` or `"tflite"`."""
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return logits `(B, H, W, classes)` for images `(B, H, W, 3)`."""
+
+    def close(self) -> None:
+        """Free what the runtime holds; it must not be called afterwards."""
+
+
+def runtimes() -> dict[str, metadata.EntryPoint]:
+    """Return the entry points of every installed runtime by file suffix."""
+    return {point.name: point for point in sorted(metadata.entry_points(group=GROUP))}
+
+
+def load_runtime(path: str | os.PathLike[str], **options: Any) -> Runtime:
+    """Open a model file with the runtime that is registered for its suffix.
+
+    Args:
+        path: a `.keras`, `.tflite`, `.onnx` or engine file that kseg wrote.
+        **options: passed to the runtime's class, for example a number of threads.
+
+    Raises:
+        UsageError: if no runtime is registered for the suffix.
+        ArtefactError: if the file is missing or not one that kseg wrote.
+        MissingExtraError: if the library that runs this format is not installed.
+    """
+    file = Path(path)
+    known = runtimes()
+    suffix = file.suffix.lower()
+    if suffix not in known:
+        raise UsageError(
+            f"No runtime is known for '{file}' (suffix '{file.suffix}'). "
+            f"Known suffixes: {', '.join(known) or 'none: install the kseg package with pip'}"
+        )
+    if not file.is_file():
+        raise ArtefactError(f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file")
+    runtime: Runtime = known[suffix].load()(file, **options)
+    return runtime

@@ -1,0 +1,91 @@
+"""Pad an image to the stride of a network, and crop what the network gives back to the image's size.
+
+Both work at the bottom and right only, so that pixel (0, 0) stays pixel (0, 0) and every runtime agrees
+without offsets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseg.layers.arguments import pair
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class PadToStride(keras.layers.Layer):
+    """Zero-pads height and width, at the bottom and right, up to a multiple of `stride`.
+
+    With known height and width the padding is a constant of the graph; otherwise it is computed from the
+    shape at run time.
+
+    Args:
+        stride: an integer, or `(vertical, horizontal)`.
+
+    Returns:
+        `(B, ceil(H / stride) * stride, ceil(W / stride) * stride, C)` for an input `(B, H, W, C)`.
+
+    Example:
+        >>> PadToStride(32)(keras.Input((360, 480, 3))).shape
+        (None, 384, 480, 3)
+    """
+
+    def __init__(self, stride: int | tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = pair(stride, "PadToStride", "stride")
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        batch, height, width, channels = input_shape
+        sizes = [
+            None if size is None else -(-size // step) * step
+            for size, step in zip((height, width), self.stride, strict=True)
+        ]
+        return (batch, *sizes, channels)
+
+    def call(self, inputs: Any) -> Any:
+        _, height, width, _ = ops.shape(inputs)
+        # The remainder of a negative number is what is missing to the next multiple.
+        bottom, right = (-height) % self.stride[0], (-width) % self.stride[1]
+        if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
+            return inputs
+        return ops.pad(inputs, ((0, 0), (0, bottom), (0, right), (0, 0)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class CropLike(keras.layers.Layer):
+    """Crops the first of two tensors, from its top left corner, to the height and width of the second.
+
+    Args:
+        offset: rows and columns to leave out at the top and left first; an integer or a pair. The crop
+            offsets of the paper form of FCN (5, 9, 19, 27, 31, 18) go here.
+
+    Call arguments:
+        inputs: `[x, like]`; x `(B, H, W, C)` at least as large as `offset` plus `like` `(B, h, w, D)`.
+
+    Returns:
+        `(B, h, w, C)`.
+    """
+
+    def __init__(self, offset: int | tuple[int, int] = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.offset = pair(offset, "CropLike", "offset", minimum=0)
+
+    def compute_output_shape(self, input_shape: list[tuple]) -> tuple:
+        x, like = input_shape
+        return (x[0], like[1], like[2], x[3])
+
+    def call(self, inputs: list[Any]) -> Any:
+        x, like = inputs
+        _, height, width, _ = ops.shape(like)
+        top, left = self.offset
+        if self.offset == (0, 0) and ops.shape(x)[1:3] == (height, width) and isinstance(height * width, int):
+            return x
+        return x[:, top : top + height, left : left + width, :]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "offset": self.offset}

@@ -1,0 +1,59 @@
+"""Scores of segmentation: one confusion matrix, counted in exact integers.
+
+`Confusion` needs numpy only. The Keras metrics (`MeanIoU` and the rest) are over the same definitions
+and load Keras on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kseg.metrics.confusion import SCORES, Confusion
+
+_KERAS = (
+    "ClassIoU",
+    "ConfusionMatrix",
+    "FrequencyWeightedIoU",
+    "MeanAccuracy",
+    "MeanIoU",
+    "MeanIoUPresent",
+    "PixelAccuracy",
+    "SegmentationMetrics",
+)
+
+if TYPE_CHECKING:
+    from kseg.metrics.keras_metrics import (
+        ClassIoU,
+        ConfusionMatrix,
+        FrequencyWeightedIoU,
+        MeanAccuracy,
+        MeanIoU,
+        MeanIoUPresent,
+        PixelAccuracy,
+        SegmentationMetrics,
+    )
+
+__all__ = [
+    "SCORES",
+    "ClassIoU",
+    "Confusion",
+    "ConfusionMatrix",
+    "FrequencyWeightedIoU",
+    "MeanAccuracy",
+    "MeanIoU",
+    "MeanIoUPresent",
+    "PixelAccuracy",
+    "SegmentationMetrics",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _KERAS:
+        from kseg.metrics import keras_metrics
+
+        return getattr(keras_metrics, name)
+    raise AttributeError(f"module 'kseg.metrics' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

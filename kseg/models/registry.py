@@ -1,0 +1,219 @@
+"""The one table of architectures: how a network is found by name, checked, built and described.
+
+A new architecture is one module with a decorated function, one import line in
+`kseg/models/__init__.py` and one test file.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec
+
+import keras
+
+from kseg.errors import UsageError, did_you_mean
+from kseg.layers import PadToStride
+
+P = ParamSpec("P")
+
+# Not part of an architecture: the size is the user's choice, weights are in the file.
+_NOT_ARCHITECTURE = ("input_shape", "weights")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What rebuilds a network, and the grid it works on.
+
+    Args:
+        architecture: registered name, for example `"FCN8s"`.
+        arch_args: JSON keyword arguments of `create`, without `input_shape` and `weights`.
+        stride: the network pads H and W inside the graph to a multiple of this, and crops back.
+    """
+
+    architecture: str
+    arch_args: Mapping[str, Any] = field(default_factory=dict)
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered architecture.
+
+    Args:
+        name: public name, which is also the name of the function in `kseg.models`.
+        build: the function that returns the network.
+        summary: first line of its docstring.
+        paper: authors, title, venue, or "none" with the reason.
+        output_stride: stride of the finest map that is scored, before the last up-sampling.
+        aliases: other names that `resolve` accepts.
+        parameters: names and defaults of the arguments of `build`.
+    """
+
+    name: str
+    build: Callable[..., keras.Model]
+    summary: str
+    paper: str
+    output_stride: int
+    aliases: tuple[str, ...]
+    parameters: Mapping[str, Any]
+
+    @property
+    def default_encoder(self) -> str | None:
+        """Name of the encoder that is used when none is given; None if the network has its own."""
+        return self.parameters.get("encoder")
+
+
+_ENTRIES: dict[str, Entry] = {}
+_KEYS: dict[str, str] = {}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def register(
+    *, paper: str, output_stride: int, aliases: tuple[str, ...] = ()
+) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
+    """Enter a network function into the table; the network it returns gets `.info`.
+
+    Args:
+        paper: where the architecture was published.
+        output_stride: stride of the finest map that is scored.
+        aliases: further names; case and separators never matter.
+    """
+
+    def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
+        name = function.__name__
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def build(*args: P.args, **kwargs: P.kwargs) -> keras.Model:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            _check(name, bound.arguments)
+            model = function(*args, **kwargs)
+            strides = [max(layer.stride) for layer in model.layers if isinstance(layer, PadToStride)]
+            model.info = ModelInfo(name, _arch_args(name, bound.arguments), max(strides, default=1))
+            return model
+
+        entry = Entry(
+            name=name,
+            build=build,
+            summary=(inspect.getdoc(function) or "").split("\n")[0],
+            paper=paper,
+            output_stride=output_stride,
+            aliases=aliases,
+            parameters={key: item.default for key, item in signature.parameters.items()},
+        )
+        for label in (name, *aliases):
+            if _KEYS.setdefault(_key(label), name) != name:
+                raise ValueError(f"two networks are called {label!r}: {_KEYS[_key(label)]} and {name}")
+        _ENTRIES[name] = entry
+        return build
+
+    return decorate
+
+
+def _arch_args(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as JSON values (tuples become lists)."""
+    kept = {key: value for key, value in arguments.items() if key not in _NOT_ARCHITECTURE}
+    if kept.get("name") is None:
+        kept.pop("name", None)
+    try:
+        return json.loads(json.dumps(kept, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: arguments must be JSON values ({error}). Received: {kept!r}") from error
+
+
+def _check(name: str, arguments: Mapping[str, Any]) -> None:
+    """Check the arguments that every architecture shares.
+
+    Raises:
+        UsageError: naming the argument, its range and what was received.
+    """
+    shape = arguments["input_shape"]
+    sides = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+    if len(sides) != 3 or any(not (s is None or (isinstance(s, int) and s > 0)) for s in sides) or not sides[2]:
+        raise UsageError(
+            f"{name}: argument `input_shape` must be (height, width, channels); height and width may be None. "
+            f"Received: input_shape={shape!r}"
+        )
+    classes = arguments["num_classes"]
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise UsageError(
+            f"{name}: argument `num_classes` must be a positive integer. Received: num_classes={classes!r}"
+        )
+    width = arguments.get("width", 1.0)
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
+        raise UsageError(
+            f"{name}: argument `width` must be a number above 0, at most 16. Received: width={width!r}"
+        )
+    dropout = arguments.get("dropout", 0.0)
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise UsageError(f"{name}: argument `dropout` must be in [0, 1). Received: dropout={dropout!r}")
+
+
+def check_choice(network: str, argument: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise a UsageError when `value` is none of `known`."""
+    if value not in known:
+        listed = ", ".join(repr(item) for item in known)
+        raise UsageError(
+            f"{network}: argument `{argument}` must be one of {listed}. Received: {argument}={value!r}."
+            f"{did_you_mean(str(value), list(known))}"
+        )
+
+
+def names() -> list[str]:
+    """Return the registered names in alphabetical order."""
+    return sorted(_ENTRIES)
+
+
+def resolve(name: str) -> str:
+    """Return the registered name for `name`, blind to case and separators.
+
+    Raises:
+        UsageError: if no architecture has this name; says the nearest one and lists all.
+    """
+    found = _KEYS.get(_key(str(name)))
+    if found is None:
+        raise UsageError(
+            f"There is no model '{name}'.{did_you_mean(_key(str(name)), [*names(), *_KEYS])} "
+            f"Known models: {', '.join(names())}."
+        )
+    return found
+
+
+def describe(name: str) -> Entry:
+    """Return the table entry of `name` (see `resolve`)."""
+    return _ENTRIES[resolve(name)]
+
+
+def create(name: str, **kwargs: Any) -> keras.Model:
+    """Build a network by name.
+
+    Args:
+        name: see `resolve`.
+        **kwargs: arguments of that network, for example `num_classes=11, encoder="resnet18"`.
+
+    Returns:
+        A functional model, float32 NHWC images -> float32 NHWC logits at input size, with `.info`.
+
+    Raises:
+        UsageError: unknown name, unknown argument, or a value out of range.
+
+    Example:
+        >>> model = create("fcn-8s", num_classes=11, encoder="resnet18", width=0.5)
+    """
+    entry = describe(name)
+    unknown = [key for key in kwargs if key not in entry.parameters]
+    if unknown:
+        raise UsageError(
+            f"{entry.name} has no argument `{unknown[0]}`.{did_you_mean(unknown[0], list(entry.parameters))} "
+            f"Known arguments: {', '.join(entry.parameters)}."
+        )
+    return entry.build(**kwargs)

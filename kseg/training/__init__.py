@@ -1,0 +1,45 @@
+"""Training: `train(TrainConfig(...))` wires data, model, loss and callbacks into a plain `model.fit`.
+
+Every part can be used alone with `model.fit`: the schedules, `AverageWeights` (EMA), `StopOnNaN`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_NAMES = {
+    "TrainConfig": "config",
+    "train": "trainer",
+    "WarmUpCosine": "schedules",
+    "WarmUpPolynomial": "schedules",
+    "WarmUpConstant": "schedules",
+    "AverageWeights": "averaging",
+    "StopOnNaN": "callbacks",
+    "TrainingDivergedError": "callbacks",
+}
+
+if TYPE_CHECKING:
+    from kseg.training.averaging import AverageWeights
+    from kseg.training.callbacks import StopOnNaN, TrainingDivergedError
+    from kseg.training.config import TrainConfig
+    from kseg.training.schedules import WarmUpConstant, WarmUpCosine, WarmUpPolynomial
+    from kseg.training.trainer import train
+
+__all__ = [
+    "AverageWeights",
+    "StopOnNaN",
+    "TrainConfig",
+    "TrainingDivergedError",
+    "WarmUpConstant",
+    "WarmUpCosine",
+    "WarmUpPolynomial",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Names load on first use, so that the command line can show its help without importing Keras.
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"kseg.training.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'kseg.training' has no attribute '{name}'")

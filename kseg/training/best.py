@@ -1,0 +1,77 @@
+"""Writing `model.keras`: the averaged weights in a float32 network of any input size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseg import saving
+from kseg.training import record
+from kseg.training.averaging import AverageWeights
+from kseg.training.config import TrainConfig
+from kseg.training.plan import Plan
+from kseg.training.precision import dtype_policy
+
+
+class BestModel:
+    """Save the network as it is now, with its spec: architecture, data and recipe.
+
+    The file holds a float32 twin of the trained network, so that a model trained in mixed precision
+    is predicted with and exported in pure float32.
+
+    Args:
+        run: the run folder.
+        config: arguments of the run.
+        plan: settled values of the run.
+        info: `run.json` so far (versions, machine).
+        model: the network in training.
+        average: its averaged weights, or None to save the weights as trained.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        config: TrainConfig,
+        plan: Plan,
+        info: dict[str, Any],
+        model: keras.Model,
+        average: AverageWeights | None,
+    ) -> None:
+        self.path = run / record.MODEL
+        self.config = config
+        self.plan = plan
+        self.info = info
+        self.model = model
+        self.average = average
+        self._twin: keras.Model | None = None
+
+    def __call__(self, row: dict[str, float | int]) -> None:
+        """Save after the epoch that `row` describes."""
+        if self._twin is None:
+            with dtype_policy("float32"):
+                self._twin = self.plan.build()
+        for target, trained in zip(self._twin.weights, self.model.weights, strict=True):
+            target.assign(ops.copy(trained.value))
+        if self.average is not None:
+            self.average.apply_to(self._twin)
+        saving.save(self._twin, self.path, self._spec(row))
+
+    def _spec(self, row: dict[str, float | int]) -> Any:
+        hidden = ("out", "resume", "cache", "tensorboard")
+        arguments = {key: value for key, value in self.config.to_dict().items() if key not in hidden}
+        resolved = self.plan.to_dict()
+        recipe = {
+            "arguments": arguments,
+            "resolved": {
+                key: value for key, value in resolved.items() if key not in ("architecture", "arguments")
+            },
+            "seed": self.config.seed,
+            "date": record.now(),
+            "versions": self.info["versions"],
+            "machine": self.info["machine"],
+            "result": dict(row),
+        }
+        return self.plan.spec.replace(data=self.plan.data_record, recipe=recipe)

@@ -1,0 +1,200 @@
+"""Callbacks of a training run: stop on NaN, keep the best model, write history and checkpoint, report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kseg import files
+from kseg.errors import KsegError
+from kseg.training import checkpoint
+from kseg.training.averaging import AverageWeights
+from kseg.training.optimizers import learning_rate
+
+HISTORY = "history.csv"
+MONITOR = "val_miou"
+
+Row = dict[str, float | int]
+
+
+class TrainingDivergedError(KsegError):
+    """The loss is no longer a number."""
+
+    exit_code = 1
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Raise `TrainingDivergedError` at the first step whose loss is NaN or infinite.
+
+    Args:
+        loss: what the message calls the loss.
+
+    Raises:
+        TrainingDivergedError: names loss, epoch, step and learning rate, and what to try.
+    """
+
+    def __init__(self, loss: str = "loss") -> None:
+        super().__init__()
+        self.loss = loss
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        value = float(np.asarray((logs or {}).get("loss", 0.0)))
+        if math.isfinite(value):
+            return
+        params = self.params or {}
+        rate = learning_rate(self.model.optimizer)
+        raise TrainingDivergedError(
+            f"The loss ({self.loss}) became {value} in epoch {self._epoch + 1}, step {batch + 1} of "
+            f"{params.get('steps') or '?'}, at learning rate {rate:.3g}. Try a lower --learning-rate, more "
+            "--warmup-steps, --clip-norm 1 or --precision float32, with another --out"
+        )
+
+
+class SetEpoch(keras.callbacks.Callback):
+    """Tell the batches which epoch begins, so that a resumed run sees the same images."""
+
+    def __init__(self, batches: Any) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self.batches.set_epoch(epoch)
+
+
+class Recorder(keras.callbacks.Callback):
+    """After each epoch: history, best model, early stop, checkpoint; in this order, each file whole.
+
+    A run killed between two of these files repeats the epoch on `--resume`, and writes them the same.
+
+    Args:
+        run: the run folder.
+        save_model: called with the row of the epoch when it is the best so far.
+        average: the averaged weights, whose state goes into the checkpoint.
+        validated: whether epochs are validated; if not, the latest model counts as the best.
+        patience: stop after so many epochs without a better score; None: never.
+        images: training images of one epoch.
+        say: prints one line.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        save_model: Callable[[Row], None],
+        *,
+        average: AverageWeights | None,
+        validated: bool,
+        patience: int | None,
+        images: int,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.save_model = save_model
+        self.average = average
+        self.validated = validated
+        self.patience = patience
+        self.images = images
+        self.say = say
+        self.rows: list[Row] = []
+        self.best: Row | None = None
+        self._began = 0.0
+        self._trained_until = 0.0
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return len(self.rows)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `patience` epochs went by without a better score."""
+        if self.patience is None or self.best is None or not self.validated:
+            return False
+        return self.epochs_done - int(self.best["epoch"]) >= self.patience
+
+    def meta(self) -> dict[str, Any]:
+        """Return what the checkpoint keeps of this callback, JSON-ready."""
+        return {"rows": self.rows, "best": self.best, "step": self.average.step if self.average else 0}
+
+    def restore(self, meta: Mapping[str, Any], average: list[np.ndarray]) -> None:
+        """Continue from a checkpoint's `meta()` and averaged weights."""
+        self.rows = list(meta["rows"])
+        self.best = meta["best"]
+        if self.average is not None:
+            self.average.restore(int(meta["step"]), average)
+        self._write_history()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        # Validation follows the last step of an epoch: only then is the time of training known.
+        self._trained_until = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        row = self._row(epoch, logs or {})
+        self.rows.append(row)
+        improved = self._is_best(row)
+        if improved:
+            self.best = row
+            self.save_model(row)
+        if self.exhausted:
+            self.model.stop_training = True
+        checkpoint.save(self.run, self.model, self.average.state() if self.average else [], self.meta())
+        self._write_history()
+        if self.say is not None:
+            self.say(self._line(row, improved))
+
+    def _row(self, epoch: int, logs: Mapping[str, Any]) -> Row:
+        seconds = time.perf_counter() - self._began
+        trained = max(self._trained_until - self._began, 1e-9)
+        before = float(self.rows[-1]["total_seconds"]) if self.rows else 0.0
+        row: Row = {"epoch": epoch + 1}
+        for name, value in logs.items():
+            number = float(np.asarray(value))
+            # A score that is undefined (no labelled pixel seen) is left empty, as JSON has no NaN.
+            if math.isfinite(number):
+                row[name] = number
+        row["learning_rate"] = learning_rate(self.model.optimizer)
+        row["images_per_second"] = round(self.images / trained, 2)
+        row["seconds"] = round(seconds, 3)
+        row["total_seconds"] = round(before + seconds, 3)
+        return row
+
+    def _is_best(self, row: Row) -> bool:
+        if not self.validated:
+            return True
+        if MONITOR not in row:
+            return False
+        return self.best is None or row[MONITOR] > self.best[MONITOR]
+
+    def _write_history(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        files.write_text(self.run / HISTORY, text.getvalue())
+
+    def _line(self, row: Row, improved: bool) -> str:
+        epochs = (self.params or {}).get("epochs", "?")
+        parts = [f"epoch {row['epoch']}/{epochs}"]
+        parts += [f"{name} {row[name]:.4f}" for name in ("loss", "miou", "val_loss", MONITOR) if name in row]
+        if improved and self.validated:
+            parts[-1] += " (best)"
+        parts.append(f"lr {row['learning_rate']:.2e}")
+        parts.append(f"{row['images_per_second']:.1f} images/s")
+        parts.append(f"{row['seconds']:.1f} s")
+        return "  ".join(parts)

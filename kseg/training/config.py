@@ -1,0 +1,177 @@
+"""The arguments of one training run: plain values that are written to `run.json` and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kseg.errors import UsageError, did_you_mean
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "poly", "constant")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+CLASS_WEIGHTS = ("none", "median_frequency", "enet", "inverse")
+
+# Fields that may differ when a run is resumed: they name the place or what is shown, not the numbers.
+_NOT_COMPARED = ("out", "resume", "cache", "tensorboard")
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run.
+
+    Args:
+        model: name of a model, for example `"fcn8s"` (see `kseg models`).
+        data: data source: a folder, `tfds:NAME` or `sample:nuclei`.
+        out: run folder that is made.
+        model_args: further keyword arguments of the model (JSON values only).
+        encoder: encoder name, for the models that take one.
+        weights: `"imagenet"` or a path, for the models that take it; None: from scratch.
+        size: (height, width) at which the network is validated, predicts and is exported. None: the
+            size of the images when all agree, otherwise the training crop.
+        crop: (height, width) of the training images. None: `size`.
+        epochs: passes over the training split, at least 1.
+        batch_size: images per step, at least 1.
+        train_split: split to train on; a TFDS slice such as `"train[:90%]"` works.
+        val_split: split to validate on. None: `val` or `validation`, if there is one.
+        limit: use only the first N training images. None: all.
+        val_limit: use only the first N validation images. None: all.
+        seed: of weights, dropout, shuffling and augmentation.
+        resume: continue the run in `out` after its last finished epoch.
+        loss: a name of `kseg.losses`, or a sum of them such as `"cross_entropy+0.5*dice"`.
+        loss_args: keyword arguments of the loss (only for a single loss).
+        class_weights: scheme of `kseg.data.class_weights`, or `"none"`.
+        class_weights_power: exponent on those weights; 0.5 is the square root, 0.25 milder still. High
+            powers make rare classes be found, and be found where they are not.
+        optimizer: `"adamw"`, `"adam"` or `"sgd"` (momentum 0.9).
+        learning_rate: the peak, after the warm-up.
+        weight_decay: decoupled decay, not applied to biases and to normalisation's gamma and beta.
+        clip_norm: bound on the norm of the whole gradient. None: no bound.
+        schedule: `"cosine"`, `"poly"` (power 0.9) or `"constant"`.
+        warmup_steps: steps of linear growth from 0. None: 5 % of all steps, at most 150.
+        ema: momentum of the averaged weights, 0 to turn them off. None: 0.998 when the run has at
+            least 200 steps, otherwise off.
+        precision: `"auto"` (time it and take the fastest), or a Keras dtype policy.
+        augment: train on flipped, scaled, cropped and recoloured images.
+        augment_args: strengths of the augmentation (see `kseg.data.Augment`).
+        patience: stop after so many epochs without a better validation mIoU. None: never.
+        val_every: validate every N epochs. None: often enough to follow, at most about 40 times.
+        cache: keep decoded images in memory: `"auto"`, `"on"` or `"off"`.
+        tensorboard: write TensorBoard files (on the TensorFlow backend).
+
+    Raises:
+        UsageError: if a value is out of range.
+    """
+
+    model: str
+    data: str
+    out: str
+    model_args: Mapping[str, Any] = field(default_factory=dict)
+    encoder: str | None = None
+    weights: str | None = None
+    size: Size | None = None
+    crop: Size | None = None
+    epochs: int = 30
+    batch_size: int = 8
+    train_split: str = "train"
+    val_split: str | None = None
+    limit: int | None = None
+    val_limit: int | None = None
+    seed: int = 0
+    resume: bool = False
+    loss: str = "cross_entropy"
+    loss_args: Mapping[str, Any] = field(default_factory=dict)
+    class_weights: str = "median_frequency"
+    class_weights_power: float = 0.25
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    clip_norm: float | None = None
+    schedule: str = "cosine"
+    warmup_steps: int | None = None
+    ema: float | None = None
+    precision: str = "auto"
+    augment: bool = True
+    augment_args: Mapping[str, Any] = field(default_factory=dict)
+    patience: int | None = None
+    val_every: int | None = None
+    cache: str = "auto"
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("class_weights", CLASS_WEIGHTS),
+            ("cache", ("auto", "on", "off")),
+        ):
+            _check_choice(name, getattr(self, name), known)
+        for name in ("epochs", "batch_size"):
+            _check_range(name, getattr(self, name), 1)
+        for name in ("limit", "val_limit", "patience", "val_every"):
+            _check_range(name, getattr(self, name), 1, optional=True)
+        _check_range("warmup_steps", self.warmup_steps, 0, optional=True)
+        _check_range("seed", self.seed, 0)
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"Argument `{name}` must be positive. Received: {name}={value!r}")
+        for name in ("weight_decay", "class_weights_power"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"Argument `{name}` must be >= 0. Received: {name}={getattr(self, name)!r}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise UsageError(f"Argument `ema` must be in [0, 1). Received: ema={self.ema!r}")
+        for name in ("size", "crop"):
+            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Rebuild a config from `to_dict`'s values; an unknown name is a UsageError."""
+        known = [item.name for item in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UsageError(f"Unknown training argument `{name}`.{did_you_mean(name, known)}")
+        return cls(**values)
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """Return one `name: other's value -> this value` line for each argument that changes the numbers."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [
+            f"{name}: {theirs[name]!r} -> {mine[name]!r}"
+            for name in mine
+            if name not in _NOT_COMPARED and mine[name] != theirs[name]
+        ]
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"Argument `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
+            f"{did_you_mean(str(value), list(known))}"
+        )
+
+
+def _check_range(name: str, value: int | None, least: int, optional: bool = False) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UsageError(f"Argument `{name}` must be a whole number >= {least}. Received: {name}={value!r}")
+
+
+def _checked_size(name: str, value: Any) -> Size | None:
+    if value is None:
+        return None
+    sides = tuple(value)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise UsageError(f"Argument `{name}` must be (height, width), both >= 1. Received: {name}={value!r}")
+    return sides[0], sides[1]

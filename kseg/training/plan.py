@@ -1,0 +1,261 @@
+"""What a run settles before its first step: data, sizes, class weights, number of steps, precision."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kseg import data, models
+from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.spec import Spec
+from kseg.training.config import Size, TrainConfig
+from kseg.training.precision import LEAST_STEPS
+
+# A survey of so many evenly spaced images knows sizes and class shares well enough.
+SURVEYED = 500
+# Crops of images that are larger than this, or of several sizes, have at most this side.
+CROP_SIDE = 512
+CROP_MULTIPLE = 32
+# The default momentum of the averaged weights.
+EMA = 0.998
+VALIDATIONS = 40
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Sizes and pixels per class of a split.
+
+    Args:
+        sizes: the distinct (height, width) seen.
+        counts: pixels per class, void left out, int64.
+    """
+
+    sizes: tuple[Size, ...]
+    counts: np.ndarray
+
+
+@dataclass
+class Plan:
+    """The settled values of a run.
+
+    Args:
+        architecture: registered model name.
+        arguments: keyword arguments of the model, weights and input shape left out.
+        spec: of the data, with input size and normalisation.
+        batches: training batches.
+        validation: validation batches, None when the data has no val split.
+        size: network input size (height, width).
+        crop: training size.
+        class_weights: one per class, or None.
+        steps_per_epoch: batches per epoch.
+        images_per_epoch: images per epoch.
+        total_steps: steps of the whole run.
+        ema: momentum of the averaged weights, 0 for none.
+        validated_epochs: epochs (from 1) after which the model is validated.
+        data_record: source, fingerprint and counts.
+        precision: dtype policy.
+        precision_reason: why this policy, in one line.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    spec: Spec
+    batches: Any
+    validation: Any
+    size: Size
+    crop: Size
+    class_weights: list[float] | None
+    steps_per_epoch: int
+    images_per_epoch: int
+    total_steps: int
+    ema: float
+    validated_epochs: list[int]
+    data_record: dict[str, Any]
+    precision: str
+    precision_reason: str
+
+    def build(self, weights: str | None = None) -> keras.Model:
+        """Build the network with unknown height and width, under the current dtype policy."""
+        optional = {} if weights is None else {"weights": weights}
+        return models.create(self.architecture, input_shape=(None, None, 3), **self.arguments, **optional)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `run.json` keeps, JSON-ready."""
+        return {
+            "architecture": self.architecture,
+            "arguments": self.arguments,
+            "size": list(self.size),
+            "crop": list(self.crop),
+            "class_weights": self.class_weights,
+            "steps_per_epoch": self.steps_per_epoch,
+            "total_steps": self.total_steps,
+            "ema": self.ema,
+            "precision": self.precision,
+            "precision_reason": self.precision_reason,
+        }
+
+
+def survey(samples: Any, num_classes: int) -> Survey:
+    """Look at up to 500 evenly spaced samples."""
+    step = max(1, len(samples) // SURVEYED)
+    sizes = set()
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for index in range(0, len(samples), step):
+        mask = samples[index].mask
+        sizes.add((int(mask.shape[0]), int(mask.shape[1])))
+        ids = mask[(mask >= 0) & (mask < num_classes)]
+        counts += np.bincount(ids.ravel(), minlength=num_classes)
+    return Survey(tuple(sorted(sizes)), counts)
+
+
+def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Size]:
+    """Return (network size, training crop).
+
+    Images of one size are trained, validated and exported at that size, in crops when they are
+    large. Images of several sizes are trained in crops, and the crop is the network size.
+    """
+    common = sizes[0] if len(sizes) == 1 else None
+    typical = (
+        int(statistics.median(height for height, _ in sizes)),
+        int(statistics.median(width for _, width in sizes)),
+    )
+    size = config.size or common
+    crop = config.crop or config.size
+    if crop is None:
+        crop = (_crop_side(typical[0]), _crop_side(typical[1]))
+        if common is not None and max(common) <= CROP_SIDE:
+            crop = common
+    return size or crop, crop
+
+
+def _crop_side(side: int) -> int:
+    return max(CROP_MULTIPLE, min(side, CROP_SIDE) // CROP_MULTIPLE * CROP_MULTIPLE)
+
+
+def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[str, Any]]:
+    """Return the registered model name and its keyword arguments.
+
+    Raises:
+        UsageError: if the model has no encoder or no weights to choose, or an argument is given twice.
+    """
+    entry = models.describe(config.model)
+    arguments = dict(config.model_args)
+    for name in ("num_classes", "input_shape", "weights"):
+        if name in arguments:
+            raise UsageError(
+                f"`{name}` is not a model argument of training: data, size and --weights settle it"
+            )
+    if config.encoder is not None:
+        if "encoder" in arguments:
+            raise UsageError("The encoder is given twice: by --encoder and in --model-args")
+        arguments["encoder"] = config.encoder
+    if config.weights is not None and "weights" not in entry.parameters:
+        raise UsageError(f"{entry.name} has no pretrained weights: leave out --weights")
+    for name in arguments:
+        if name not in entry.parameters:
+            known = [key for key in entry.parameters if key not in ("input_shape", "num_classes", "weights")]
+            raise UsageError(
+                f"{entry.name} has no argument `{name}`.{did_you_mean(name, known)} "
+                f"It takes: {', '.join(known)}"
+            )
+    return entry.name, {"num_classes": num_classes, **arguments}
+
+
+def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Plan:
+    """Open the data and settle everything a run needs except its precision (see `settle_precision`).
+
+    Args:
+        config: the arguments.
+        before: `run.json` of the run to resume; its decisions and its data are kept.
+        say: prints one line.
+
+    Raises:
+        UsageError: an argument does not fit model or data.
+        DataError: the data is wrong, or is not the data that the resumed run was started with.
+    """
+    source = data.open(config.data)
+    source.check_split(config.train_split)
+    _check_same_data(source, before)
+    name, arguments = model_arguments(config, source.spec.num_classes)
+    samples = source.samples(config.train_split, limit=config.limit)
+    seen = survey(samples, source.spec.num_classes)
+    size, crop = choose_sizes(config, seen.sizes)
+    spec = source.spec.replace(
+        input_size=size,
+        resize=_resize_rule(config, seen.sizes),
+        normalization=_normalization(name, arguments, config),
+    )
+    batches = _training_batches(config, source, spec, crop)
+    split = validation_split(config, source.splits)
+    validation = _validation_batches(config, source, spec, split) if split else None
+    if validation is None:
+        say(
+            f"{config.data} has no val split: the latest model is kept. To hold images out: "
+            f"--train-split '{config.train_split}[:90%]' --val-split '{config.train_split}[90%:]'"
+        )
+    steps = len(batches)
+    total = steps * config.epochs
+    every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
+    return Plan(
+        architecture=name,
+        arguments=arguments,
+        spec=spec,
+        batches=batches,
+        validation=validation,
+        size=size,
+        crop=crop,
+        class_weights=_class_weights(config, seen.counts),
+        steps_per_epoch=steps,
+        images_per_epoch=len(samples),
+        total_steps=total,
+        ema=_ema(config, total),
+        validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
+        data_record=_data_record(config, source, split, samples),
+        precision="float32",
+        precision_reason="",
+    )
+
+
+def _check_same_data(source: Any, before: Mapping[str, Any] | None) -> None:
+    if before is None or before["data"]["fingerprint"] == source.fingerprint:
+        return
+    raise DataError(
+        f"The data in '{source.name}' changed since this run was started (fingerprint {source.fingerprint}, "
+        f"then {before['data']['fingerprint']}). Restore it, or start anew with another --out"
+    )
+
+
+def _data_record(config: TrainConfig, source: Any, split: str | None, samples: Any) -> dict[str, Any]:
+    return {
+        "source": str(config.data),
+        "fingerprint": source.fingerprint,
+        "splits": dict(source.splits),
+        "train_split": config.train_split,
+        "val_split": split,
+        "train_images": len(samples),
+    }
+
+
+def validation_split(config: TrainConfig, splits: Mapping[str, int]) -> str | None:
+    """Return the split to validate on: as asked, else the first of val, validation, valid; None if none."""
+    if config.val_split is not None:
+        return config.val_split
+    return next((name for name in ("val", "validation", "valid") if name in splits), None)
+
+
+def _ema(config: TrainConfig, total_steps: int) -> float:
+    if config.ema is not None:
+        return config.ema
+    return EMA if total_steps >= LEAST_STEPS else 0.0
+
+
+def _class_weights(config: TrainConfig, counts: np.ndarray) -> list[float] | None:
+    if config.class_weights == "none":
+        return None
+    weights = data.class_weights(counts, config.class_weights, config.class_weights_power)
+    return [float(weight) for weight in weights]

@@ -1,0 +1,211 @@
+"""`train`: from a `TrainConfig` to a run folder, through a plain `model.fit`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kseg import losses, metrics
+from kseg.errors import UsageError
+from kseg.training import checkpoint, precision, record
+from kseg.training.averaging import AverageWeights
+from kseg.training.best import BestModel
+from kseg.training.callbacks import MONITOR, Recorder, SetEpoch, StopOnNaN, TrainingDivergedError
+from kseg.training.config import TrainConfig
+from kseg.training.optimizers import create_optimizer
+from kseg.training.plan import Plan, make_plan
+
+Say = Callable[[str], None]
+
+
+def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
+    """Train a model and write the run folder `config.out`.
+
+    The folder gets `model.keras` (best validation mIoU, averaged weights, float32, any input size,
+    spec inside), `history.csv`, `run.json`, `checkpoint/` and, where TensorBoard is installed,
+    `tensorboard/`. Every file is written whole. After a kill at any time the same call with
+    `resume=True` continues behind the last finished epoch, and ends with the same weights.
+
+    Args:
+        config: see `TrainConfig`.
+        say: prints one line of progress. None: to stderr.
+
+    Returns:
+        What `run.json` holds under `"result"`: `model` (path), `best_epoch`, `epochs`, `val_miou` (None
+        without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`.
+
+    Raises:
+        UsageError: an argument is wrong, the folder is in use, or the arguments of a resumed run differ.
+        DataError: the data is wrong.
+        TrainingDivergedError: the loss became NaN or infinite.
+        KeyboardInterrupt: on Ctrl-C, after saying how to go on.
+    """
+    say = say or _to_stderr
+    run = Path(config.out)
+    before = _open_run(run, config)
+    if before and before["status"] == "finished":
+        say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
+        return dict(before["result"])
+    plan = make_plan(config, before, say)
+    plan.precision, plan.precision_reason = settle_precision(config, plan, before)
+    say(f"precision {plan.precision}: {plan.precision_reason}")
+    info = _start_record(run, config, plan, before)
+    try:
+        result = _fit(run, config, plan, info, say)
+    except KeyboardInterrupt:
+        _finish_record(run, info, "interrupted")
+        done = checkpoint.load(run)
+        epochs = len(done[0]["rows"]) if done else 0
+        say(f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}")
+        raise
+    except TrainingDivergedError:
+        _finish_record(run, info, "diverged")
+        raise
+    _finish_record(run, info, "finished", result)
+    return result
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """Return the record of the run to resume, or None for a fresh one; refuse a folder in use."""
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"Argument `out` must be a folder. '{run}' is a file")
+    before = record.read(run)
+    if not config.resume:
+        if run.is_dir() and any(run.iterdir()):
+            hint = "continue it with --resume, or give" if before else "give"
+            raise UsageError(f"The run folder '{run}' is not empty: {hint} another --out")
+        return None
+    if before is None:
+        return None
+    changed = config.differences(TrainConfig.from_dict(before["arguments"]))
+    if changed:
+        raise UsageError(
+            f"The run in '{run}' was started with other arguments ({'; '.join(changed)}). Resume it with the "
+            "arguments it has, or give another --out"
+        )
+    return before
+
+
+def _start_record(
+    run: Path, config: TrainConfig, plan: Plan, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "status": "running",
+        "started": record.now(),
+        "arguments": config.to_dict(),
+        "resolved": plan.to_dict(),
+        "data": plan.data_record,
+        "versions": record.versions(),
+        "machine": record.machine(),
+        "resumed": [],
+    }
+    if before is not None:
+        info["started"] = before["started"]
+        info["resumed"] = [*before.get("resumed", []), record.now()]
+    record.write(run, info)
+    return info
+
+
+def _finish_record(
+    run: Path, info: dict[str, Any], status: str, result: dict[str, Any] | None = None
+) -> None:
+    info["status"] = status
+    info["ended"] = record.now()
+    if result is not None:
+        info["result"] = result
+    record.write(run, info)
+
+
+def _fit(run: Path, config: TrainConfig, plan: Plan, info: dict[str, Any], say: Say) -> dict[str, Any]:
+    keras.utils.set_random_seed(config.seed)
+    with precision.dtype_policy(plan.precision):
+        model = compiled_model(config, plan)
+    average = AverageWeights(plan.ema) if plan.ema else None
+    saver = BestModel(run, config, plan, info, model, average)
+    terminal = sys.stdout.isatty()
+    recorder = Recorder(
+        run,
+        saver,
+        average=average,
+        validated=plan.validation is not None,
+        patience=config.patience,
+        images=plan.steps_per_epoch * config.batch_size,
+        say=None if terminal else say,
+    )
+    stored = checkpoint.load(run) if config.resume else None
+    if stored is not None:
+        meta, arrays = stored
+        recorder.restore(meta, checkpoint.restore(model, arrays))
+        say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
+    callbacks: list[keras.callbacks.Callback] = [SetEpoch(plan.batches), StopOnNaN(config.loss)]
+    callbacks += [average] if average else []
+    callbacks += [recorder, *_tensorboard(run, config)]
+    if recorder.epochs_done < config.epochs and not recorder.exhausted:
+        model.fit(
+            plan.batches,
+            validation_data=plan.validation,
+            validation_freq=plan.validated_epochs,
+            epochs=config.epochs,
+            initial_epoch=recorder.epochs_done,
+            callbacks=callbacks,
+            verbose=1 if terminal else 0,
+        )
+    return _result(run, plan, recorder)
+
+
+def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | None) -> tuple[str, str]:
+    """Return (dtype policy, reason). A resumed run keeps its own: timed again, it could turn out otherwise."""
+    if before is not None:
+        return before["resolved"]["precision"], before["resolved"]["precision_reason"]
+    if config.precision != "auto":
+        return config.precision, "as asked"
+    if plan.total_steps < precision.LEAST_STEPS:
+        return "float32", f"a run of {plan.total_steps} steps is too short to time others"
+    plan.batches.set_epoch(0)
+    choice = precision.choose(lambda: compiled_model(config, plan), plan.batches[0])
+    return choice.policy, choice.reason
+
+
+def compiled_model(config: TrainConfig, plan: Plan) -> keras.Model:
+    """Build and compile the network of a run under the current dtype policy."""
+    model = plan.build(config.weights)
+    options = dict(config.loss_args)
+    loss = losses.create(
+        config.loss, ignore_id=plan.spec.ignore_id, class_weights=plan.class_weights, **options
+    )
+    miou = metrics.MeanIoU(num_classes=plan.spec.num_classes, ignore_id=plan.spec.ignore_id, name="miou")
+    optimizer = create_optimizer(config, plan.total_steps)
+    model.compile(optimizer=optimizer, loss=loss, metrics=[miou], jit_compile=precision.jit_compile())
+    return model
+
+
+def _tensorboard(run: Path, config: TrainConfig) -> list[keras.callbacks.Callback]:
+    # Keras writes these files with TensorFlow; on another backend there is history.csv.
+    if not config.tensorboard or keras.backend.backend() != "tensorflow":
+        return []
+    return [keras.callbacks.TensorBoard(log_dir=os.fspath(run / "tensorboard"), write_graph=False)]
+
+
+def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
+    last = recorder.rows[-1]
+    best = recorder.best or last
+    training = sum(plan.images_per_epoch / float(row["images_per_second"]) for row in recorder.rows)
+    return {
+        "model": os.fspath(run / record.MODEL),
+        "best_epoch": best["epoch"],
+        "epochs": recorder.epochs_done,
+        MONITOR: best.get(MONITOR),
+        "val_loss": best.get("val_loss"),
+        "seconds": last["total_seconds"],
+        "steps": recorder.epochs_done * plan.steps_per_epoch,
+        "images_per_second": round(recorder.epochs_done * plan.images_per_epoch / training, 2),
+    }

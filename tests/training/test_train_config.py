@@ -1,0 +1,59 @@
+"""The arguments of a run: checked, written, read back, compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from kseg.errors import UsageError
+from kseg.training import TrainConfig
+
+
+def config(**changes: object) -> TrainConfig:
+    return TrainConfig(**{"model": "fcn8s", "data": "sample:nuclei", "out": "run", **changes})  # type: ignore[arg-type]
+
+
+def test_json_round_trip_keeps_every_argument() -> None:
+    original = config(size=(360, 480), crop=[240, 320], model_args={"width": 0.5}, augment_args={"scale": (0.5, 2)})
+    text = json.dumps(original.to_dict())
+    again = TrainConfig.from_dict(json.loads(text))
+    assert again.size == (360, 480)
+    assert again.crop == (240, 320)
+    assert again.differences(original) == []
+    assert json.loads(text).keys() == {item.name for item in dataclasses.fields(TrainConfig)}
+
+
+def test_differences_name_what_changes_the_numbers_only() -> None:
+    assert config(out="elsewhere", resume=True, cache="off", tensorboard=False).differences(config()) == []
+    changed = config(epochs=3, learning_rate=0.5).differences(config())
+    assert changed == ["epochs: 30 -> 3", "learning_rate: 0.001 -> 0.5"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "sgdd"}, "Did you mean 'sgd'"),
+        ({"schedule": "linear"}, "`schedule` must be one of cosine"),
+        ({"precision": "float16"}, "Received: precision='float16'"),
+        ({"class_weights": "all"}, "`class_weights` must be one of"),
+        ({"epochs": 0}, "whole number >= 1"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"limit": 0}, "limit=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"learning_rate": 0}, "`learning_rate` must be positive"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be >= 0"),
+        ({"ema": 1.0}, "`ema` must be in"),
+        ({"size": (360,)}, "`size` must be"),
+        ({"crop": (0, 4)}, "`crop` must be"),
+    ],
+)
+def test_values_out_of_range_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(**changes)
+
+
+def test_unknown_arguments_get_a_hint() -> None:
+    with pytest.raises(UsageError, match="`epoch`. Did you mean 'epochs'"):
+        TrainConfig.from_dict({"model": "fcn8s", "data": "d", "out": "o", "epoch": 3})

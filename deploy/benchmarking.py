@@ -25,6 +25,7 @@ import numpy as np
 from deploy import formats
 from deploy.images import Images, network_inputs, spread
 from deploy.metadata import read_spec
+from deploy.plots import check_path, plot_benchmark
 from deploy.verification import Progress
 from deploy.worker import INPUTS
 from kseg.errors import ArtefactError, UsageError
@@ -46,7 +47,8 @@ class _Process:
 
     def __init__(self, path: Path, folder: Path, size: tuple[int, int], threads: int | None) -> None:
         self.path = path
-        self._log = tempfile.TemporaryFile("w+")
+        # Lives as long as the process; `close` closes it.
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_MODULE_LOADING": "LAZY"}
         if threads is not None:
             for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -63,12 +65,14 @@ class _Process:
 
     def ask(self, command: str, **values: Any) -> dict[str, Any]:
         """Send one command and return its answer."""
-        assert self._child.stdin is not None and self._child.stdout is not None
+        commands, answers = self._child.stdin, self._child.stdout
+        if commands is None or answers is None:
+            raise AssertionError("the child was started with pipes")
         line = ""
         with contextlib.suppress(BrokenPipeError):
-            self._child.stdin.write(json_module.dumps({"do": command, **values}) + "\n")
-            self._child.stdin.flush()
-            line = self._child.stdout.readline()
+            commands.write(json_module.dumps({"do": command, **values}) + "\n")
+            commands.flush()
+            line = answers.readline()
         if not line:
             code = self._child.wait()
             self._log.seek(0)
@@ -94,12 +98,18 @@ class _Process:
 
 def _sizes(paths: Sequence[Path], specs: Sequence[Spec]) -> list[tuple[int, int]]:
     """Return each artefact's input size; a `.keras` file is run at the first artefact's."""
-    fixed = [spec.input_size for path, spec in zip(paths, specs, strict=True) if path.suffix != formats.KERAS_SUFFIX]
+    fixed = [
+        spec.input_size
+        for path, spec in zip(paths, specs, strict=True)
+        if path.suffix != formats.KERAS_SUFFIX
+    ]
     sizes = []
     for path, spec in zip(paths, specs, strict=True):
         chosen = fixed[0] if path.suffix == formats.KERAS_SUFFIX and fixed else spec.input_size
         if chosen is None:
-            raise UsageError(f"'{path}' fixes no input size: benchmark it together with an artefact, or export it.")
+            raise UsageError(
+                f"'{path}' fixes no input size: benchmark it together with an artefact, or export it."
+            )
         sizes.append(chosen)
     return sizes
 
@@ -178,7 +188,9 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
     found = []
     for row in measured:
         floats = [
-            other for other in measured if other["format"] == row["format"] and other["precision"].startswith("float")
+            other
+            for other in measured
+            if other["format"] == row["format"] and other["precision"].startswith("float")
         ]
         if row["precision"] != "int8" or not floats:
             continue
@@ -186,7 +198,8 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
         if row["p50_ms"] > fastest["p50_ms"]:
             found.append(
                 f"{Path(row['path']).name}: int8 is slower than {fastest['precision']} here "
-                f"({row['p50_ms']:.1f} ms against {fastest['p50_ms']:.1f} ms); ship {Path(fastest['path']).name}"
+                f"({row['p50_ms']:.1f} ms against {fastest['p50_ms']:.1f} ms); "
+                f"ship {Path(fastest['path']).name}"
             )
     if len({tuple(row["size"]) for row in measured}) > 1:
         found.append("the artefacts have different input sizes: their times are not like for like")
@@ -195,7 +208,15 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
 
 def _setup(images: Images | None, repeats: int, threads: int | None, seed: int) -> dict[str, Any]:
     versions = {}
-    for name in ("tensorflow-cpu", "tensorflow", "keras", "ai-edge-litert", "onnxruntime", "tensorrt", "tensorrt-rtx"):
+    for name in (
+        "tensorflow-cpu",
+        "tensorflow",
+        "keras",
+        "ai-edge-litert",
+        "onnxruntime",
+        "tensorrt",
+        "tensorrt-rtx",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {
@@ -284,6 +305,8 @@ def benchmark(
             "Arguments `repeats`, `threads` and `limit` must be at least 1. "
             f"Received: repeats={repeats}, threads={threads}, limit={limit}"
         )
+    if plot is not None:
+        check_path(plot)
     specs = [read_spec(file) for file in files]
     sizes = _sizes(files, specs)
     images = None if data is None else spread(data, split=split, limit=limit)
@@ -299,8 +322,6 @@ def benchmark(
     if json is not None:
         write_json(json, result)
     if plot is not None:
-        from deploy.plots import plot_benchmark
-
         plot_benchmark(result, plot)
     return result
 

@@ -94,7 +94,9 @@ def float32_twin(model: keras.Model) -> keras.Model:
     twin = type(model).from_config(_in_float32(model.get_config()))
     shapes = [tuple(variable.shape) for variable in model.weights]
     if shapes != [tuple(variable.shape) for variable in twin.weights]:
-        raise ArtefactError("The float32 twin of this model has other weights than the model: cannot convert it.")
+        raise ArtefactError(
+            "The float32 twin of this model has other weights than the model: cannot convert it."
+        )
     twin.set_weights([np.asarray(weight, np.float32) for weight in model.get_weights()])
     return twin
 

@@ -10,7 +10,8 @@ from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
 from deploy.template import Exporter, Job
-from deploy.verification import MINIMUM_IMAGES, Progress, Verification, verify as run_gate
+from deploy.verification import MINIMUM_IMAGES, Progress, Verification
+from deploy.verification import verify as run_gate
 from kseg.errors import GateError, UsageError, did_you_mean, require
 from kseg.spec import Spec
 
@@ -40,8 +41,8 @@ def _load_model(model: keras.Model | str | os.PathLike[str], spec: Spec | None) 
     known = spec or getattr(model, "spec", None)
     if known is None:
         raise UsageError(
-            "The model has no spec (class names, normalisation). Save it with kseg.save(model, path, spec=...), "
-            "or pass spec="
+            "The model has no spec (class names, normalisation). "
+            "Save it with kseg.save(model, path, spec=...), or pass spec="
         )
     return model, known
 
@@ -77,8 +78,8 @@ def _verify_data(verify: Any, calibration: Any) -> Any:
         verify = calibration
     if verify is None:
         raise UsageError(
-            "An export ends in a check on real images: pass verify=DATA (a folder with images and masks), "
-            "or verify=False to have the file say UNVERIFIED."
+            "An export ends in a check on real images: pass verify=DATA (a folder with images and masks; "
+            "--data on the command line), or verify=False (--no-verify) to have the file say UNVERIFIED."
         )
     return verify
 
@@ -91,7 +92,8 @@ def _check_choices(row: formats.Format, precision: str, dynamic: str | None, cal
         raise UsageError(f"Argument `dynamic` for {row.name} must be {known}.{hint} Received: {dynamic!r}")
     if precision == "int8" and calibration is None:
         raise UsageError(
-            "int8 needs images to learn its ranges from: pass calibration=DATA (its train split is used)."
+            "int8 needs images to learn its ranges from: pass calibration=DATA "
+            "(--data on the command line); its train split is used."
         )
     if row.extra in _RUNTIME_MODULES:
         require(_RUNTIME_MODULES[row.extra], row.extra)
@@ -151,7 +153,9 @@ def export(
     _check_choices(row, precision, dynamic, calibration)
     judged = _verify_data(verify, calibration)
     if verify_images is not None and verify_images < MINIMUM_IMAGES:
-        raise UsageError(f"Argument `verify_images` must be at least {MINIMUM_IMAGES}. Received: {verify_images}")
+        raise UsageError(
+            f"Argument `verify_images` must be at least {MINIMUM_IMAGES}. Received: {verify_images}"
+        )
     network, known = _load_model(model, spec)
     request = Request(
         format=row.name,

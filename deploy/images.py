@@ -54,7 +54,11 @@ def _samples(data: Any, splits: Sequence[str]) -> tuple[Any, str, str]:
     """Return the samples of the first split of `splits` that there is, the source's name, the split's."""
     opened = _open(data)
     if _is_source(opened):
-        source = str(data) if isinstance(data, str | os.PathLike) else str(opened.spec.data.get("source", "source"))
+        source = (
+            str(data)
+            if isinstance(data, str | os.PathLike)
+            else str(opened.spec.data.get("source", "source"))
+        )
         split = next((name for name in splits if opened.splits.get(name)), None)
         if split is None:
             raise DataError(

@@ -20,6 +20,12 @@ _COLORS = {"keras": "#6b7280", "tflite": "#0f766e", "onnx": "#1d4ed8", "tensorrt
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError unless `path` has a suffix that we can draw to."""
+    if Path(path).suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"A plot must end in {', '.join(_SUFFIXES)}. Received: '{path}'")
+
+
 def plot_benchmark(result: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Draw the measured rows of `deploy.benchmark`'s result.
 
@@ -27,8 +33,7 @@ def plot_benchmark(result: Mapping[str, Any], path: str | os.PathLike[str]) -> N
         result: what `deploy.benchmark` returned.
         path: `.png`, `.svg` or `.pdf`.
     """
-    if Path(path).suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"A plot must end in {', '.join(_SUFFIXES)}. Received: '{path}'")
+    check_path(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

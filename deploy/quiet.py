@@ -28,16 +28,13 @@ def quiet() -> Iterator[None]:
 
     The collected text is dropped when the block ends well, or with an error that kseg explains; on any
     other exception its last 4000 characters are printed to
-    stderr. `--debug` or `KSEG_DEBUG=1` leaves both alone.
+    stderr. With `--debug` or `KSEG_DEBUG=1` all of it goes to stderr as it comes.
     """
-    if _is_debug():
-        yield
-        return
     _flush()
     saved = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     with tempfile.TemporaryFile() as log:
         for descriptor in saved:
-            os.dup2(log.fileno(), descriptor)
+            os.dup2(2 if _is_debug() else log.fileno(), descriptor)
         try:
             yield
         except KsegError:

@@ -109,7 +109,9 @@ class Exporter(abc.ABC):
             "layout": "NHWC",
             "output": "logits",
             "calibration": None if calibration is None else calibration.to_dict(),
-            "tools": {name: _version(name) for name in ("keras", "tensorflow-cpu", "tensorflow", *self.tools)},
+            "tools": {
+                name: _version(name) for name in ("keras", "tensorflow-cpu", "tensorflow", *self.tools)
+            },
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "verify": {"status": Verification.UNVERIFIED},
         }

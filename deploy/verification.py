@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,8 +68,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**values, "passed": self.passed, "per_class": [dict(row) for row in self.per_class]}
+        return {**asdict(self), "passed": self.passed, "per_class": [dict(row) for row in self.per_class]}
 
 
 class _Comparison:
@@ -125,10 +124,12 @@ def _per_class(compared: _Comparison, classes: tuple[str, ...]) -> list[dict[str
 
 
 def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budget: float) -> Verification:
+    if compared.reference.total == 0:
+        raise DataError(
+            f"No pixel of the {len(images)} images of '{images.source}' has a label; nothing to judge."
+        )
     rows = _per_class(compared, classes)
     seen = [row for row in rows if row["reference"] is not None]
-    if not seen:
-        raise DataError(f"No pixel of the {len(images)} images of '{images.source}' has a label; nothing to judge.")
     before = sum(row["reference"] for row in seen) / len(seen)
     after = sum(row["artefact"] for row in seen) / len(seen)
     drop = 100 * (before - after)
@@ -193,7 +194,9 @@ def verify(
         UsageError, DataError, ArtefactError: for arguments, images and files that cannot be compared.
     """
     if limit is not None and limit < MINIMUM_IMAGES:
-        raise UsageError(f"Argument `limit` must be at least {MINIMUM_IMAGES} images. Received: limit={limit}")
+        raise UsageError(
+            f"Argument `limit` must be at least {MINIMUM_IMAGES} images. Received: limit={limit}"
+        )
     if not math.isfinite(max_miou_drop) or max_miou_drop < 0:
         raise UsageError(f"Argument `max_miou_drop` must be points >= 0. Received: {max_miou_drop}")
     spec = read_spec(path)

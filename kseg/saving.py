@@ -53,8 +53,8 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
             "kseg.save needs to know the classes: pass spec=train.spec (from kseg.data), "
             'or spec=kseg.Spec(classes=("background", ...)). Received: spec=None'
         )
-    written = _completed(spec, model)
     network = _inference_network(model)
+    written = _completed(spec, model)
     stride = getattr(getattr(model, "info", None), "stride", 1)
     member = {**written.to_dict(), "stride": int(stride)}
     with files.atomic(target) as temporary:
@@ -80,7 +80,9 @@ def _completed(spec: Spec, model: keras.Model) -> Spec:
     try:
         return Spec.from_json(spec.to_json())
     except (TypeError, ValueError) as error:
-        raise UsageError(f"The spec holds a value that JSON cannot: {error}. Use numbers, text and lists") from error
+        raise UsageError(
+            f"The spec holds a value that JSON cannot: {error}. Use numbers, text and lists"
+        ) from error
 
 
 def _inference_network(model: keras.Model) -> keras.Model:
@@ -100,7 +102,9 @@ def _open(path: str | os.PathLike[str]) -> zipfile.ZipFile:
     """Open a `.keras` file and make sure that every member we need is there."""
     file = Path(path)
     if not file.is_file():
-        raise ArtefactError(f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file")
+        raise ArtefactError(
+            f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file"
+        )
     if file.stat().st_size == 0:
         raise ArtefactError(f"'{file}' is empty (0 bytes): the copy or download failed. Get it again")
     try:
@@ -128,7 +132,9 @@ def _read_member(path: str | os.PathLike[str]) -> dict[str, Any]:
         try:
             values = json.loads(archive.read(SPEC_MEMBER).decode("utf-8"))
         except (*_DAMAGE, json.JSONDecodeError) as error:
-            raise ArtefactError(f"'{path}' is damaged: its member {SPEC_MEMBER} is unreadable ({error})") from error
+            raise ArtefactError(
+                f"'{path}' is damaged: its member {SPEC_MEMBER} is unreadable ({error})"
+            ) from error
     if not isinstance(values, dict):
         raise ArtefactError(f"'{path}' is damaged: its member {SPEC_MEMBER} holds no object")
     return values
@@ -159,11 +165,13 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
 
     # Importing these rooms registers every layer that a file may name.
     import kseg.layers
-    import kseg.losses
+    import kseg.losses  # noqa: F401
     from kseg.models import ModelInfo
 
     if Path(path).suffix != SUFFIX:
-        raise ArtefactError(f"'{path}' holds a Keras model but its name does not end in '{SUFFIX}'. Rename it")
+        raise ArtefactError(
+            f"'{path}' holds a Keras model but its name does not end in '{SUFFIX}'. Rename it"
+        )
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:

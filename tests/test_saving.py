@@ -231,7 +231,9 @@ def test_a_renamed_file_says_so(saved: Path, tmp_path: Path) -> None:
         saving.load(other)
 
 
-def test_ctrl_c_while_saving_keeps_the_old_file(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_saving_keeps_the_old_file(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(saved.read_bytes())
 
@@ -265,3 +267,39 @@ def test_kill_while_saving_leaves_no_half_file(saved: Path, tmp_path: Path) -> N
         saving.load(path)
     saving.save(network(), path, SPEC)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_disk_full_leaves_no_half_file(saved: Path, tmp_path: Path) -> None:
+    """On a tmpfs of 64 kB, in a mount namespace of its own, so that nothing stays mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f"mount -t tmpfs -o size=64k tmpfs '{disk}'"
+    unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    try:
+        tried = subprocess.run([*unshare, "sh", "-c", mount], capture_output=True, text=True)
+    except FileNotFoundError as error:
+        pytest.skip(f"no private mount is possible here: {error}")
+    if tried.returncode:
+        pytest.skip(f"no private mount is possible here: {tried.stderr.strip()}")
+    code = (
+        "import errno, os, sys\n"
+        "import keras\n"
+        "from kseg import saving\n"
+        "spec = saving.read_spec(sys.argv[1])\n"
+        "path = os.path.join(sys.argv[2], 'model.keras')\n"
+        "saving.save(saving.load(sys.argv[1]), path)\n"
+        "before = open(path, 'rb').read()\n"
+        "image = keras.Input((None, None, 3))\n"
+        "wide = keras.layers.Conv2D(5000, 1)(image)\n"
+        "big = keras.Model(image, keras.layers.Conv2D(3, 1)(wide))\n"
+        "try:\n"
+        "    saving.save(big, path, spec)\n"
+        "except OSError as error:\n"
+        "    same = open(path, 'rb').read() == before\n"
+        "    print(errno.errorcode[error.errno], os.listdir(sys.argv[2]), same)\n"
+    )
+    command = f"{mount} && exec '{sys.executable}' -c \"$CODE\" '{saved}' '{disk}'"
+    environment = {**os.environ, "CODE": code}
+    done = subprocess.run([*unshare, "sh", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "ENOSPC ['model.keras'] True"

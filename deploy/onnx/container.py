@@ -44,7 +44,9 @@ def from_properties(path: Path, properties: dict[str, str], content: bytes) -> S
     digest = properties[DIGEST_KEY]
     sealed = content.replace(digest.encode(), _PLACEHOLDER.encode(), 1)
     if hashlib.sha256(sealed).hexdigest() != digest:
-        raise ArtefactError(f"'{path}' is damaged: its bytes are not those that were exported. Copy it again.")
+        raise ArtefactError(
+            f"'{path}' is damaged: its bytes are not those that were exported. Copy it again."
+        )
     return Spec.from_json(properties[SPEC_KEY])
 
 

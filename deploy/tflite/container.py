@@ -68,7 +68,9 @@ def read_model(path: Path) -> tuple[bytes, Spec]:
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"'{path}' holds a {MEMBER} that kseg cannot read: {error}") from error
     if hashlib.sha256(model).hexdigest() != digest:
-        raise ArtefactError(f"'{path}' is damaged: its bytes are not those that were exported. Copy it again.")
+        raise ArtefactError(
+            f"'{path}' is damaged: its bytes are not those that were exported. Copy it again."
+        )
     return model, spec
 
 

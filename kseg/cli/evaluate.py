@@ -22,11 +22,16 @@ _SUMMARY = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote")
+    parser.add_argument(
+        "model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote"
+    )
     parser.add_argument("--data", required=True, metavar="SRC", help="folder, tfds:NAME or sample:nuclei")
     parser.add_argument("--split", default="val", help="which split to score (val)")
     parser.add_argument(
-        "--limit", type=predictor_options.positive, metavar="N", help="score N images, evenly spread over the split"
+        "--limit",
+        type=predictor_options.positive,
+        metavar="N",
+        help="score N images, evenly spread over the split",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
@@ -57,7 +62,13 @@ def run(args: argparse.Namespace) -> int:
         "pixels": confusion.total,
         **{key: scores[key] for key in _SUMMARY},
         "classes": [
-            {"id": index, "name": name, "iou": scores["iou"][index], "acc": scores["acc"][index], "pixels": int(pixels)}
+            {
+                "id": index,
+                "name": name,
+                "iou": scores["iou"][index],
+                "acc": scores["acc"][index],
+                "pixels": int(pixels),
+            }
             for index, (name, pixels) in enumerate(zip(predictor.spec.classes, truth, strict=True))
         ],
         "options": predictor_options.describe(args, predictor),
@@ -99,4 +110,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:.1f}"

@@ -24,6 +24,8 @@ KINDS = {"mask": "_mask.png", "color": "_color.png", "overlay": "_overlay.jpg"}
 _JPEG_QUALITY = 90
 # JPEG's own limit per side.
 _JPEG_SIDE = 65500
+_BAND_ROWS = 256
+_LEGEND_WIDTH = 240
 
 
 def _kinds(text: str) -> list[str]:
@@ -36,15 +38,19 @@ def _kinds(text: str) -> list[str]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    parser.add_argument("model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote")
-    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR", help="image files, folders (with their subfolders)")
+    parser.add_argument(
+        "model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote"
+    )
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE_OR_DIR", help="image files, folders (with their subfolders)"
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the pictures go")
     parser.add_argument(
         "--write",
         type=_kinds,
         default=list(KINDS),
         metavar="KINDS",
-        help="some of mask,color,overlay (default: all): ids as an 8-bit palette PNG, colours, image under colours",
+        help="some of mask,color,overlay (default: all): palette PNG of ids, colours, colours over the image",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON listing of what was written")
     predictor_options.add_arguments(parser)
@@ -72,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
         options = predictor_options.describe(args, predictor)
         print_json({"model": args.model, "options": options, "images": written, "failed": failed})
     else:
-        console.print(f"{len(written)} of {len(paths)} images written to {out}", markup=False, highlight=False)
+        console.print(
+            f"{len(written)} of {len(paths)} images written to {out}", markup=False, highlight=False
+        )
     if failed:
         error_line(f"{len(failed)} of {len(paths)} images could not be read; the others are done")
         return 2
@@ -152,34 +160,51 @@ def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequen
     for kind in kinds:
         target = out / f"{name}{KINDS[kind]}"
         if kind == "overlay" and max(mask.shape) > _JPEG_SIDE:
-            raise DataError(f"'{path}': an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use --write mask,color")
+            raise DataError(
+                f"'{path}': an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use --write mask,color"
+            )
         _write(kind, target, image, mask, spec)
         entry[kind] = str(target)
     entry["shares"] = {
-        label: round(int(count) / mask.size, 6) for label, count in zip(spec.classes, counts, strict=True) if count
+        label: round(int(count) / mask.size, 6)
+        for label, count in zip(spec.classes, counts, strict=True)
+        if count
     }
     return entry
 
 
 def _write(kind: str, target: Path, image: NDArray[np.uint8], mask: NDArray[Any], spec: Spec) -> None:
-    import numpy as np
     from PIL import Image
 
-    from kseg import files, viz
+    from kseg import files
 
     if kind == "mask":
         picture = _indexed(mask, spec)
     elif kind == "color":
-        picture = Image.fromarray(viz.colorize(mask, spec))
+        picture = Image.fromarray(_painted(None, mask, spec))
     else:
-        overlay = viz.overlay(image, mask, spec)
-        shown = np.unique(mask)
-        picture = Image.fromarray(_beside(overlay, viz.legend(spec, shown)))
+        picture = Image.fromarray(_above_legend(_painted(image, mask, spec), mask, spec))
     with files.atomic(target) as temporary:
         if target.suffix == ".jpg":
             picture.save(temporary, quality=_JPEG_QUALITY)
         else:
-            picture.save(temporary, optimize=False, compress_level=6)
+            picture.save(temporary)
+
+
+def _painted(image: NDArray[np.uint8] | None, mask: NDArray[Any], spec: Spec) -> NDArray[np.uint8]:
+    """Colours of the classes, over the image if one is given; by bands, because blending is in floats."""
+    import numpy as np
+
+    from kseg import viz
+
+    result = np.empty((*mask.shape, 3), np.uint8)
+    for top in range(0, mask.shape[0], _BAND_ROWS):
+        rows = slice(top, top + _BAND_ROWS)
+        if image is None:
+            result[rows] = viz.colorize(mask[rows], spec)
+        else:
+            result[rows] = viz.overlay(image[rows], mask[rows], spec)
+    return result
 
 
 def _indexed(mask: NDArray[Any], spec: Spec) -> Any:
@@ -194,12 +219,16 @@ def _indexed(mask: NDArray[Any], spec: Spec) -> Any:
     return picture
 
 
-def _beside(picture: NDArray[np.uint8], legend: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Put the legend to the right of the picture, on white."""
+def _above_legend(picture: NDArray[np.uint8], mask: NDArray[Any], spec: Spec) -> NDArray[np.uint8]:
+    """Put the picture above the legend of the classes in it, on white."""
     import numpy as np
 
-    height = max(picture.shape[0], legend.shape[0])
-    canvas = np.full((height, picture.shape[1] + legend.shape[1], 3), 255, np.uint8)
-    canvas[: picture.shape[0], : picture.shape[1]] = picture
-    canvas[: legend.shape[0], picture.shape[1] :] = legend
+    from kseg import viz
+
+    present = np.flatnonzero(np.bincount(mask.reshape(-1)))
+    legend = viz.legend(spec, present.tolist(), width=max(picture.shape[1], _LEGEND_WIDTH))
+    height = picture.shape[0]
+    canvas = np.full((height + legend.shape[0], max(picture.shape[1], legend.shape[1]), 3), 255, np.uint8)
+    canvas[:height, : picture.shape[1]] = picture
+    canvas[height:, : legend.shape[1]] = legend
     return canvas

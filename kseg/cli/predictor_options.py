@@ -16,7 +16,9 @@ def _numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 0.75,1,1.25, received '{text}'") from error
+        raise argparse.ArgumentTypeError(
+            f"expected numbers such as 0.75,1,1.25, received '{text}'"
+        ) from error
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -49,16 +51,30 @@ def positive(text: str) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; `build` reads them."""
     group = parser.add_argument_group("how the model looks at an image")
-    group.add_argument("--size", type=_size, metavar="HxW", help="run the network at this size (default: the model's)")
-    group.add_argument("--resize", choices=RESIZE_RULES, help="how images meet that size (default: the model's rule)")
+    group.add_argument(
+        "--size", type=_size, metavar="HxW", help="run the network at this size (default: the model's)"
+    )
+    group.add_argument(
+        "--resize", choices=RESIZE_RULES, help="how images meet that size (default: the model's rule)"
+    )
     group.add_argument("--flip", action="store_true", help="average with the mirrored image")
     group.add_argument(
-        "--scales", type=_numbers, default=(1.0,), metavar="S,S", help="average over image scales, e.g. 0.75,1,1.25"
+        "--scales",
+        type=_numbers,
+        default=(1.0,),
+        metavar="S,S",
+        help="average over image scales, e.g. 0.75,1,1.25",
     )
     group.add_argument(
-        "--overlap", type=_number_in(0, 0.95), default=0.25, metavar="SHARE", help="of neighbouring tiles (0.25)"
+        "--overlap",
+        type=_number_in(0, 0.95),
+        default=0.25,
+        metavar="SHARE",
+        help="of neighbouring tiles (0.25)",
     )
-    group.add_argument("--batch-size", type=positive, default=1, metavar="N", help="network calls made at once (1)")
+    group.add_argument(
+        "--batch-size", type=positive, default=1, metavar="N", help="network calls made at once (1)"
+    )
     group.add_argument(
         "--prior",
         type=_number_in(0, 2),
@@ -94,7 +110,8 @@ def prior_bias(recipe: Any, share: float, name: str) -> list[float]:
     weights = recipe.get("resolved", {}).get("class_weights")
     if not weights:
         raise UsageError(
-            f"--prior needs the class weights of the training, and the recipe in '{name}' has none. Leave --prior out"
+            f"--prior needs the class weights of the training, and the recipe in '{name}' has none. "
+            "Leave --prior out"
         )
     return [-share * math.log(weight) for weight in weights]
 

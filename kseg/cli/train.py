@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kseg.errors import UsageError
-from kseg.training.config import CLASS_WEIGHTS, OPTIMIZERS, PRECISIONS, SCHEDULES, TrainConfig
+from kseg.training.config import (
+    CACHES,
+    CLASS_WEIGHTS,
+    OPTIMIZERS,
+    PRECISIONS,
+    RESIZE,
+    SCHEDULES,
+    TrainConfig,
+)
 
 HELP = "train a model on a folder, a TFDS set or the embedded sample"
 EXAMPLE = "kseg train --model fcn8s --encoder mobilenetv3 --data DIR --epochs 60 --out runs/first"
@@ -73,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(
         run, "--seed", type=whole(0), metavar="N", help="of weights, dropout, shuffling and augmentation (0)"
     )
-    _add(run, "--no-tensorboard", action="store_true", help="write no TensorBoard files")
+    board = run.add_mutually_exclusive_group()
+    _add(board, "--tensorboard", action="store_true", help="write TensorBoard files; default: if it is installed")
+    _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write no TensorBoard files")
     _data_arguments(parser.add_argument_group("data"), count)
     net = parser.add_argument_group("model")
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")
@@ -100,12 +110,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _data_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--data", metavar="DIR", help="folder, tfds:NAME or sample:nuclei")
     _add(group, "--size", type=size, metavar="HxW", help="network input size; default: that of the images")
+    _add(group, "--resize", choices=RESIZE, help="how an image meets --size; default: by their aspect ratios")
     _add(group, "--crop", type=size, metavar="HxW", help="size of the training crops; default: --size")
     _add(group, "--train-split", metavar="SPLIT", help="default: train; slices such as 'train[:90%%]' work")
     _add(group, "--val-split", metavar="SPLIT", help="default: val or validation, if there is one")
     _add(group, "--limit", type=count, metavar="N", help="use N training images only, evenly spaced")
     _add(group, "--val-limit", type=count, metavar="N", help="use N validation images only, evenly spaced")
-    _add(group, "--cache", choices=("auto", "on", "off"), help="decoded images in memory; auto: if they fit")
+    _add(group, "--cache", choices=CACHES, help="decoded images in memory; auto: if they fit")
 
 
 def _fitting_arguments(group: Any, count: Callable[[str], int]) -> None:
@@ -145,8 +156,6 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
         if augment:
             raise UsageError(f"--no-augment excludes --{next(iter(augment)).replace('_', '-')}")
         given["augment"] = False
-    if given.pop("no_tensorboard", False):
-        given["tensorboard"] = False
     if given.get("resume"):
         from kseg.training import record
 
@@ -164,7 +173,7 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
 def run(args: argparse.Namespace) -> int:
     """Train, then print where the model is and what to do next."""
     from kseg.cli.output import closing_line, console
-    from kseg.training import train
+    from kseg.training import record, train
 
     config = to_config(args)
     result = train(config)
@@ -176,7 +185,9 @@ def run(args: argparse.Namespace) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    closing_line(f"kseg evaluate {result['model']} --data {config.data} --split test")
+    splits = (record.read(Path(config.out)) or {})["data"]["splits"]
+    held_out = next((name for name in ("test", "val") if name in splits), next(iter(splits)))
+    closing_line(f"kseg evaluate {result['model']} --data {config.data} --split {held_out}")
     closing_line(
         f"kseg export {result['model']} --to tflite --precision int8 --data {config.data} "
         f"--out {Path(config.out) / 'model_int8.tflite'}"

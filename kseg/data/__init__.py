@@ -6,6 +6,8 @@ Importing this package imports neither TensorFlow nor Keras; each name is loaded
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 _NAMES = {
@@ -55,12 +57,20 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        value = getattr(importlib.import_module(f"kseg.data.{_NAMES[name]}"), name)
-        # Kept here, so that the submodule `check` cannot take the place of the function `check`.
-        globals()[name] = value
-        return value
+        return getattr(importlib.import_module(f"kseg.data.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'kseg.data' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """Keeps `kseg.data.check` the function: importing the submodule `check` would else put itself there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _NAMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

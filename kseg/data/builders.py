@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from kseg import files
@@ -196,6 +197,29 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise
 
 
+class CachedBuilder(ReadOnlyBuilder, skip_registration=True):
+    """A finished `FolderBuilder`. TFDS reads array_record files through `as_data_source` only; this adds `as_dataset`."""
+
+    def _as_dataset(
+        self, split: Any, decoders: Any = None, read_config: Any = None, shuffle_files: bool = False
+    ) -> Any:
+        import tensorflow as tf
+
+        raw = self.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        features = self.info.features
+        if isinstance(decoders, tfds.decode.PartialDecoding):
+            features, decoders = decoders.extract_features(features), decoders.decoders
+
+        def read(index: Any) -> Any:
+            record = tf.numpy_function(lambda place: raw[int(place)], (index,), tf.string)
+            return features.deserialize_example(tf.ensure_shape(record, ()), decoders=decoders)
+
+        data = tf.data.Dataset.range(len(raw))
+        if shuffle_files:
+            data = data.shuffle(len(raw), seed=getattr(read_config, "shuffle_seed", None))
+        return data.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 class _Progress:
     """One line on stderr once the work has taken a while; counts on a terminal."""
 
@@ -291,7 +315,7 @@ def prepare(
                 _build(records, splits, folder, f"preparing {source} (once, kept in {slot.parent})")
                 _remove_others(slot, state)
     with quiet():
-        return tfds.builder_from_directory(inside)
+        return CachedBuilder(builder_dir=inside)
 
 
 class _Records(Sequence[dict[str, Any]]):

@@ -52,6 +52,11 @@ class UnknownColor:
     nearest: str
     distance: float
 
+    @property
+    def code(self) -> int:
+        """The colour as one integer, as `pack` gives it."""
+        return self.color[0] << 16 | self.color[1] << 8 | self.color[2]
+
     def __str__(self) -> str:
         return f"{self.color} x{self.count} (nearest: {self.nearest}, {self.distance:.0f} away)"
 

@@ -62,7 +62,9 @@ def build(
     return dict(sorted(features.items()))
 
 
-def _check(key: str, encoder: Encoder, x: Any, weights: Weights, width: float, options: dict[str, Any]) -> None:
+def _check(
+    key: str, encoder: Encoder, x: Any, weights: Weights, width: float, options: dict[str, Any]
+) -> None:
     for option in options:
         if option not in encoder.options:
             known = ", ".join(encoder.options) or "none"

@@ -48,7 +48,9 @@ def check_classes(model: Spec, data: Spec) -> None:
         parts.append(f"only the data have {', '.join(only_data)}")
     if not parts:
         place = next(i for i, (a, b) in enumerate(zip(model.classes, data.classes, strict=True)) if a != b)
-        parts.append(f"the order differs: class {place} is '{model.classes[place]}' and '{data.classes[place]}'")
+        parts.append(
+            f"the order differs: class {place} is '{model.classes[place]}' and '{data.classes[place]}'"
+        )
     raise UsageError(
         f"The model's {model.num_classes} classes and the data's {data.num_classes} are not the same: "
         f"{'; '.join(parts)}. Evaluate on data with the classes that the model was trained on"

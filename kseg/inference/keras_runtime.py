@@ -25,7 +25,8 @@ class KerasRuntime:
     shape. Weights are read at each call: a model that is being trained gives its present answers.
 
     Args:
-        source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one output.
+        source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one
+            output.
         spec: the Spec of the network; default: `model.spec`.
 
     Raises:

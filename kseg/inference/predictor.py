@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.images import read_image
 from kseg.data.normalize import fill_color, preprocess
 from kseg.data.transforms import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.geometry import pad_to
+from kseg.inference.pictures import Picture, as_image, several
 from kseg.inference.runtime import Runtime, load_runtime
 from kseg.inference.views import Floats, Look, Request, Size, TiledView, WholeView
 from kseg.spec import RESIZE_RULES, Spec
 
 if TYPE_CHECKING:
     import keras
-
-Picture = NDArray[np.uint8] | str | os.PathLike[str]
 
 # Without a fixed size, images up to this many pixels are run whole, larger ones in tiles.
 _WHOLE_PIXELS = 2048 * 1024
@@ -44,9 +42,10 @@ class Predictor:
     pixels, its map, and under 1 GB of logits.
 
     Args:
-        model_or_path: a Keras model with `.spec`, a runtime, or a path (`.keras`, `.tflite`, `.onnx`, engine).
-        size: `(height, width)` at which the network is run. Default: the artefact's, else `spec.input_size`, else
-            each image's own size (in tiles of 1024 above 2 megapixels).
+        model_or_path: a Keras model with `.spec`, a runtime, or the path of a `.keras`, `.tflite`, `.onnx` or
+            engine file.
+        size: `(height, width)` at which the network is run. Default: the artefact's, else `spec.input_size`,
+            else each image's own size (in tiles of 1024 above 2 megapixels).
         resize: `"none"`, `"stretch"` or `"fit"`; default: the Spec's rule.
         overlap: share of a tile that neighbours have in common, 0 to below 1.
         batch_size: network calls made at once; artefacts with a fixed batch of one want 1.
@@ -118,11 +117,13 @@ class Predictor:
         if wanted is not None:
             wanted = (int(wanted[0]), int(wanted[1]))
             if min(wanted) < 1:
-                raise UsageError(f"Argument `size` must be (height, width), both positive. Received: size={size!r}")
+                raise UsageError(
+                    f"Argument `size` must be (height, width), both positive. Received: size={size!r}"
+                )
         if fixed is not None and wanted != tuple(fixed):
             raise UsageError(
-                f"This model takes {fixed[0]}x{fixed[1]} images only. Received: size={wanted}. Leave `size` out, "
-                "or export the model again at that size"
+                f"This model takes {fixed[0]}x{fixed[1]} images only. Received: size={wanted}. Leave `size` "
+                "out, or export the model again at that size"
             )
         if wanted is None and self.resize != "none":
             raise UsageError(
@@ -134,7 +135,9 @@ class Predictor:
     def _checked_scales(self, scales: Sequence[float]) -> tuple[float, ...]:
         values = tuple(float(scale) for scale in scales)
         if not values or min(values) <= 0 or max(values) > 8:
-            raise UsageError(f"Argument `scales` must be numbers above 0, up to 8. Received: scales={scales!r}")
+            raise UsageError(
+                f"Argument `scales` must be numbers above 0, up to 8. Received: scales={scales!r}"
+            )
         if self.runtime.input_size is not None and self.resize != "none" and values != (1.0,):
             raise UsageError(
                 f"This model has a fixed size and its rule is '{self.resize}': it cannot see other scales. "
@@ -155,7 +158,7 @@ class Predictor:
             UsageError: if an array is not uint8 RGB.
             DataError: if a file cannot be read as an image.
         """
-        return list(self.stream(_several(images)))
+        return list(self.stream(several(images)))
 
     def stream(self, images: Iterable[Picture]) -> Iterator[NDArray[Any]]:
         """Yield class maps one after another; at most `batch_size` images are held."""
@@ -195,7 +198,9 @@ class Predictor:
         self.runtime.close()
 
     def _looks(self, size: Size) -> list[Look]:
-        return [self._look(size, scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]]
+        return [
+            self._look(size, scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]
+        ]
 
     def _look(self, size: Size, scale: float, flip: bool) -> Look:
         """Decide how an image of `size` is shown to the network."""
@@ -311,7 +316,8 @@ class Predictor:
     def _run_batch(self, batch: Sequence[Request], net: Size) -> list[Floats]:
         fill = fill_color(self.spec.normalization)
         inputs = [
-            pad_to(request.pixels[:, ::-1] if request.flip else request.pixels, net, fill) for request in batch
+            pad_to(request.pixels[:, ::-1] if request.flip else request.pixels, net, fill)
+            for request in batch
         ]
         logits = self.runtime(preprocess(np.stack(inputs), self.spec.normalization))
         expected = (len(batch), *net, self.spec.num_classes)
@@ -338,7 +344,8 @@ def _runtime(source: Any) -> Runtime:
 
         return KerasRuntime(source)
     raise UsageError(
-        f"Predictor needs a Keras model, a runtime or the path of a model file. Received: {type(source).__name__}"
+        "Predictor needs a Keras model, a runtime or the path of a model file. "
+        f"Received: {type(source).__name__}"
     )
 
 
@@ -355,43 +362,3 @@ def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers
-
-
-def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
-    """Tell one image from several."""
-    if isinstance(images, str | os.PathLike):
-        return [images]
-    if isinstance(images, np.ndarray):
-        return list(images) if images.ndim == 4 else [images]
-    return images
-
-
-def as_image(picture: Picture) -> NDArray[np.uint8]:
-    """Return uint8 `(H, W, 3)` RGB from a path or an array.
-
-    Raises:
-        UsageError: if an array is not 8-bit RGB, with what to do about it.
-        DataError: if a file is missing or cannot be read as an image.
-    """
-    if isinstance(picture, str | os.PathLike):
-        return read_image(picture)
-    image = np.asarray(picture)
-    received = f"Received: {image.dtype} {image.shape}"
-    if image.dtype != np.uint8:
-        hint = ""
-        if np.issubdtype(image.dtype, np.floating):
-            hint = " For values in 0-1 pass (image * 255).round().astype('uint8');"
-        elif image.dtype == np.uint16:
-            hint = " For 16-bit values pass (image // 257).astype('uint8');"
-        raise UsageError(
-            f"An image must be uint8 RGB, 0-255, not yet normalised.{hint} kseg normalises by the Spec. {received}"
-        )
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        raise UsageError(
-            "An image must have three channels. For grey pass np.repeat(grey.reshape(h, w, 1), 3, axis=2). "
-            + received
-        )
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        hint = " Drop the alpha channel: image[..., :3]." if image.ndim == 3 and image.shape[2] == 4 else ""
-        raise UsageError(f"An image must be (H, W, 3) RGB with at least one pixel.{hint} {received}")
-    return image

@@ -65,6 +65,8 @@ def load_runtime(path: str | os.PathLike[str], **options: Any) -> Runtime:
             f"Known suffixes: {', '.join(known) or 'none: install the kseg package with pip'}"
         )
     if not file.is_file():
-        raise ArtefactError(f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file")
+        raise ArtefactError(
+            f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file"
+        )
     runtime: Runtime = known[suffix].load()(file, **options)
     return runtime

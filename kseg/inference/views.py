@@ -120,7 +120,7 @@ class TiledView:
         return self._ring.shape
 
     def rows(self, last: int) -> Floats:
-        """Return the blended logits `(last - cursor, columns, classes)` from where the previous call ended."""
+        """Return the logits `(last - cursor, columns, classes)` from where the previous call ended."""
         while self._next < len(self._tops) and self._tops[self._next] < last:
             self._add_tile_row(self._next)
             self._next += 1

@@ -84,7 +84,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if size < 1 or size % 2 == 0:
             raise UsageError(
-                f"LocalResponseNormalization `size` must be an odd number of channels. Received: size={size!r}"
+                f"LocalResponseNormalization `size` must be odd and positive. Received: size={size!r}"
             )
         self.size = size
         self.alpha = alpha

@@ -46,8 +46,9 @@ class PadToStride(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         _, height, width, _ = ops.shape(inputs)
-        # The remainder of a negative number is what is missing to the next multiple.
-        bottom, right = (-height) % self.stride[0], (-width) % self.stride[1]
+        # Not (-height) % stride: the remainder of a negative number is not converted faithfully to ONNX.
+        rows, columns = self.stride
+        bottom, right = (rows - height % rows) % rows, (columns - width % columns) % columns
         if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
             return inputs
         return ops.pad(inputs, ((0, 0), (0, bottom), (0, right), (0, 0)))
@@ -83,7 +84,8 @@ class CropLike(keras.layers.Layer):
         x, like = inputs
         _, height, width, _ = ops.shape(like)
         top, left = self.offset
-        if self.offset == (0, 0) and ops.shape(x)[1:3] == (height, width) and isinstance(height * width, int):
+        known = isinstance(height, int) and isinstance(width, int)
+        if known and self.offset == (0, 0) and tuple(x.shape[1:3]) == (height, width):
             return x
         return x[:, top : top + height, left : left + width, :]
 

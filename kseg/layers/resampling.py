@@ -10,13 +10,19 @@ from keras import ops
 from kseg.layers.arguments import pair, times
 
 
-def _resize(x: Any, height: Any, width: Any) -> Any:
+def resize(x: Any, height: Any, width: Any) -> Any:
     """Half-pixel bilinear resize of `(B, H, W, C)`; `height`, `width` integers or scalar tensors."""
-    if isinstance(height, int) and isinstance(width, int) and tuple(x.shape[1:3]) == (height, width):
-        return x
-    resized = ops.image.resize(
-        x, (height, width), interpolation="bilinear", antialias=False, data_format="channels_last"
-    )
+    if isinstance(height, int) and isinstance(width, int):
+        if tuple(x.shape[1:3]) == (height, width):
+            return x
+        resized = ops.image.resize(
+            x, (height, width), interpolation="bilinear", antialias=False, data_format="channels_last"
+        )
+    else:
+        # Only TensorFlow's graphs have sizes that are unknown until run time, and keras.ops refuses them.
+        import tensorflow as tf
+
+        resized = tf.image.resize(x, (height, width), method="bilinear")
     return ops.cast(resized, x.dtype)
 
 
@@ -43,7 +49,7 @@ class BilinearUpsampling(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         _, height, width, _ = ops.shape(inputs)
-        return _resize(inputs, height * self.factor[0], width * self.factor[1])
+        return resize(inputs, height * self.factor[0], width * self.factor[1])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factor": self.factor}
@@ -69,4 +75,4 @@ class ResizeLike(keras.layers.Layer):
     def call(self, inputs: list[Any]) -> Any:
         x, like = inputs
         _, height, width, _ = ops.shape(like)
-        return _resize(x, height, width)
+        return resize(x, height, width)

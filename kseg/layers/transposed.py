@@ -1,15 +1,18 @@
 """Transposed convolution, with the bilinear kernels that FCN starts from.
 
-A transposed convolution of stride s is s * s small convolutions, one for each phase of the output, whose
-results interleave. With one kernel per channel that is a handful of multiply-adds on shifted copies of the
-input, instead of a dense C x C kernel of which all but the diagonal is zero (1,806,336 constants in
-FCN-32s). The fixed bilinear kernel is moreover the outer product of two vectors, and so is done in two
-passes, vertical and horizontal. Only pad, slice, multiply, add and reshape are used: no runtime lacks them,
-and height and width may be unknown.
+With one kernel per channel no dense C x C kernel is made, of which all but the diagonal would be zero
+(1,806,336 constants in FCN-32s). Two forms are used, both of operations that every runtime has and that
+accept unknown height and width:
+
+- The fixed bilinear kernel of size 2 f and stride f is the half-pixel bilinear resize whose border fades to
+  zero; so it is computed as that resize, which every runtime has a fast kernel for.
+- Otherwise a transposed convolution of stride s is s * s small convolutions, one for each phase of the
+  output, whose results interleave: one small matrix product per channel, and a transposition.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -18,6 +21,7 @@ from keras import ops
 
 from kseg.errors import UsageError
 from kseg.layers.arguments import pair
+from kseg.layers.resampling import resize
 
 
 def bilinear_line(size: int) -> np.ndarray:
@@ -51,27 +55,52 @@ def output_size(size: Any, kernel: int, stride: int, padding: str) -> Any:
     return size * stride + (max(kernel - stride, 0) if padding == "valid" else 0)
 
 
-def _shifted(x: Any, axis: int, taps: int) -> list[Any]:
-    """Pad `axis` with `taps - 1` zeros on both sides; return the `taps` windows, each n + taps - 1 long."""
-    if taps == 1:
-        return [x]
-    margin = [(0, 0)] * 4
-    margin[axis] = (taps - 1, taps - 1)
-    padded = ops.pad(x, margin)
-    windows = []
-    for start in range(taps):
-        index: list[slice] = [slice(None)] * 4
-        index[axis] = slice(start, start - taps + 1 if start < taps - 1 else None)
-        windows.append(padded[tuple(index)])
-    return windows
+@dataclasses.dataclass(frozen=True)
+class _Phases:
+    """How one axis of a transposed convolution is cut into phases.
+
+    The output at `s * m + p` is the sum over a of `x[m - a] * kernel[a * s + p]`. `lead` zeros in front of
+    the kernel move the wanted part of the output to a whole m, so that it need not be cut out afterwards.
+
+    Args:
+        taps: number of input values behind each output value.
+        lead: zeros before the kernel.
+        tail: zeros behind it, up to `taps * s`.
+        before: zeros to put before the input.
+        after: zeros to put behind it.
+        surplus: output values to drop at the end.
+    """
+
+    taps: int
+    lead: int
+    tail: int
+    before: int
+    after: int
+    surplus: int
+
+    @classmethod
+    def plan(cls, kernel: int, stride: int, padding: str) -> _Phases:
+        excess = max(kernel - stride, 0)
+        start = excess // 2 if padding == "same" else 0
+        lead = -start % stride
+        taps = -(-(kernel + lead) // stride)
+        first = (start + lead) // stride
+        longer = excess if padding == "valid" else 0
+        blocks = -(-longer // stride)
+        return cls(
+            taps=taps,
+            lead=lead,
+            tail=taps * stride - kernel - lead,
+            before=taps - 1 - first,
+            after=first + blocks,
+            surplus=blocks * stride - longer,
+        )
 
 
-def _phases(kernel: Any, stride: int) -> np.ndarray:
-    """Arrange a kernel line of k weights as `(taps, stride)` in the order of `_shifted`'s windows."""
-    taps = -(-len(kernel) // stride)
-    padded = np.zeros(taps * stride, "float32")
-    padded[: len(kernel)] = kernel
-    return padded.reshape(taps, stride)[::-1].copy()
+def _border_fade(size: Any, factor: int) -> Any:
+    """What the bilinear kernel leaves of a constant: 1 inside, sinking to about 1/2 at both ends, (size,)."""
+    place = (ops.cast(ops.arange(size), "float32") + 0.5) / factor + 0.5
+    return ops.minimum(1.0, ops.minimum(place, ops.flip(place)))
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -149,7 +178,7 @@ class TransposedConv(keras.layers.Layer):
         if channels is None:
             raise UsageError(f"TransposedConv needs a known number of channels. Received: {input_shape}")
         if not self.learnable:
-            self.kernel = bilinear_kernel(self.kernel_size)
+            self.kernel = bilinear_kernel(self.kernel_size)[..., None]
         else:
             shape = (*self.kernel_size, channels)
             if self.filters is not None:
@@ -181,65 +210,62 @@ class TransposedConv(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         if self.filters is not None:
             outputs = self._dense(inputs)
-        elif self.learnable:
-            outputs = self._per_channel(inputs)
+        elif not self.learnable and self._resizes():
+            outputs = self._resized(inputs)
         else:
-            outputs = self._fixed(inputs)
+            outputs = self._by_phases(inputs)
         return outputs if self.bias is None else ops.add(outputs, ops.cast(self.bias, outputs.dtype))
 
-    def _fixed(self, inputs: Any) -> Any:
-        """Vertical pass, then horizontal: the bilinear kernel is an outer product."""
-        x = inputs
-        for axis in (1, 2):
-            x = self._enlarged(x, axis)
-        return x
+    def _resizes(self) -> bool:
+        """Whether the fixed kernel is a half-pixel resize: size 2 f, even stride f."""
+        sizes = zip(self.kernel_size, self.strides, strict=True)
+        return all(kernel == 2 * stride and stride % 2 == 0 for kernel, stride in sizes)
 
-    def _enlarged(self, x: Any, axis: int) -> Any:
-        """Transposed convolution along one axis of `(B, H, W, C)` with the bilinear line."""
-        stride = self.strides[axis - 1]
-        line = bilinear_line(self.kernel_size[axis - 1])
-        shape = [1, 1, 1, 1, 1]
-        shape[axis + 1] = stride
-        total = None
-        windows = _shifted(x, axis, -(-len(line) // stride))
-        for window, weights in zip(windows, _phases(line, stride), strict=True):
-            term = ops.expand_dims(window, axis + 1) * ops.cast(weights.reshape(shape), x.dtype)
-            total = term if total is None else total + term
-        sizes: list[Any] = [-1, *ops.shape(windows[0])[1:]]
-        sizes[axis] = sizes[axis] * stride
-        return self._crop(ops.reshape(total, sizes), ops.shape(x)[axis], axis)
+    def _resized(self, inputs: Any) -> Any:
+        """Half-pixel resize with the fading border of the transposed convolution."""
+        rows, columns = self.strides
+        if self.padding == "valid":
+            x = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            x = resize(x, ops.shape(x)[1] * rows, ops.shape(x)[2] * columns)
+            return x[:, rows // 2 : -(rows // 2), columns // 2 : -(columns // 2), :]
+        _, height, width, _ = ops.shape(inputs)
+        x = resize(inputs, height * rows, width * columns)
+        vertical = ops.cast(_border_fade(height * rows, rows), x.dtype)
+        horizontal = ops.cast(_border_fade(width * columns, columns), x.dtype)
+        return x * (ops.reshape(vertical, (1, -1, 1, 1)) * ops.reshape(horizontal, (1, 1, -1, 1)))
 
-    def _per_channel(self, inputs: Any) -> Any:
-        """Both axes at once, with the kernel of each channel."""
-        taps = [-(-k // s) for k, s in zip(self.kernel_size, self.strides, strict=True)]
-        missing = [t * s - k for t, s, k in zip(taps, self.strides, self.kernel_size, strict=True)]
-        kernel = ops.pad(self.kernel, ((0, missing[0]), (0, missing[1]), (0, 0)))
-        kernel = ops.reshape(kernel, (taps[0], self.strides[0], taps[1], self.strides[1], -1))
+    def _by_phases(self, inputs: Any) -> Any:
+        """Any kernel `(kh, kw, C)`, or `(kh, kw, 1)` for the same kernel in every channel."""
+        rows, columns = (
+            _Phases.plan(kernel, stride, self.padding)
+            for kernel, stride in zip(self.kernel_size, self.strides, strict=True)
+        )
+        kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
+        kernel = ops.pad(kernel, ((rows.lead, rows.tail), (columns.lead, columns.tail), (0, 0)))
+        kernel = ops.reshape(kernel, (rows.taps, self.strides[0], columns.taps, self.strides[1], -1))
+        kernel = ops.reshape(
+            ops.transpose(kernel, (4, 0, 2, 1, 3)),
+            (-1, rows.taps * columns.taps, self.strides[0] * self.strides[1]),
+        )
         channels = inputs.shape[-1]
-        total = None
-        for row, line in enumerate(_shifted(inputs, 1, taps[0])):
-            for column, window in enumerate(_shifted(line, 2, taps[1])):
-                _, height, width, _ = ops.shape(window)
-                # Five dimensions at most (batch and rows merged): TFLite has no more in a multiplication.
-                window = ops.reshape(window, (-1, 1, width, 1, channels))
-                weights = kernel[taps[0] - 1 - row, :, taps[1] - 1 - column, :, :]
-                term = window * ops.reshape(weights, (1, self.strides[0], 1, self.strides[1], channels))
-                total = term if total is None else total + term
-        x = ops.reshape(total, (-1, height * self.strides[0], width * self.strides[1], channels))
-        for axis in (1, 2):
-            x = self._crop(x, ops.shape(inputs)[axis], axis)
+        x = ops.transpose(inputs, (3, 0, 1, 2))
+        x = ops.pad(x, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+        # Tap a of an output block sees the input a places before it: the last window comes first.
+        windows = [
+            x[:, :, i : i + 1 - rows.taps or None, j : j + 1 - columns.taps or None]
+            for i in reversed(range(rows.taps))
+            for j in reversed(range(columns.taps))
+        ]
+        _, _, height, width = ops.shape(windows[0])
+        x = ops.reshape(ops.stack(windows, axis=-1), (channels, -1, len(windows)))
+        x = ops.matmul(x, kernel)
+        # Batch and rows stay merged, which keeps the transposition at five dimensions.
+        x = ops.reshape(x, (channels, -1, width, *self.strides))
+        x = ops.transpose(x, (1, 3, 2, 4, 0))
+        x = ops.reshape(x, (-1, height * self.strides[0], width * self.strides[1], channels))
+        if rows.surplus or columns.surplus:
+            x = x[:, : -rows.surplus or None, : -columns.surplus or None, :]
         return x
-
-    def _crop(self, x: Any, size_in: Any, axis: int) -> Any:
-        """Cut what `padding` leaves of the full result along `axis`."""
-        kernel, stride = self.kernel_size[axis - 1], self.strides[axis - 1]
-        size = output_size(size_in, kernel, stride, self.padding)
-        if isinstance(size, int) and x.shape[axis] == size:
-            return x
-        start = max(kernel - stride, 0) // 2 if self.padding == "same" else 0
-        index: list[slice] = [slice(None)] * 4
-        index[axis] = slice(start, start + size)
-        return x[tuple(index)]
 
     def _dense(self, inputs: Any) -> Any:
         return ops.conv_transpose(

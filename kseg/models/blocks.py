@@ -81,7 +81,7 @@ def load_own_weights(model: keras.Model, weights: str | None) -> None:
         return
     if not Path(weights).is_file():
         raise UsageError(
-            f"{model.name}: argument `weights` must be None or the path of a .weights.h5 file of this network "
-            f"(its encoder has no ImageNet weights). Received: weights={weights!r}"
+            f"{model.name}: argument `weights` must be None or the path of a .weights.h5 file of this "
+            f"network (its encoder has no ImageNet weights). Received: weights={weights!r}"
         )
     model.load_weights(weights)

@@ -138,10 +138,14 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
     """
     shape = arguments["input_shape"]
     sides = tuple(shape) if isinstance(shape, (tuple, list)) else ()
-    if len(sides) != 3 or any(not (s is None or (isinstance(s, int) and s > 0)) for s in sides) or not sides[2]:
+    if (
+        len(sides) != 3
+        or any(not (s is None or (isinstance(s, int) and s > 0)) for s in sides)
+        or not sides[2]
+    ):
         raise UsageError(
-            f"{name}: argument `input_shape` must be (height, width, channels); height and width may be None. "
-            f"Received: input_shape={shape!r}"
+            f"{name}: argument `input_shape` must be (height, width, channels); height and width "
+            f"may be None. Received: input_shape={shape!r}"
         )
     classes = arguments["num_classes"]
     if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:

@@ -8,6 +8,7 @@ import keras
 from keras import layers, ops
 
 from kseg import encoders
+from kseg.encoders.registry import ENCODERS
 from kseg.errors import UsageError
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
@@ -53,8 +54,9 @@ class MirrorMargin(PadToStride):
             needed = self.margin + self.stride[0]
             if isinstance(size, int) and size < needed:
                 raise UsageError(
-                    f"UNet with padding='valid' mirrors a margin of up to {needed - 1} pixels, so height and width "
-                    f"must be at least {needed}. Received: {height} x {width}. Use padding='same', or enlarge."
+                    f"UNet with padding='valid' mirrors a margin of up to {needed - 1} pixels, so height "
+                    f"and width must be at least {needed}. Received: {height} x {width}. "
+                    "Use padding='same', or enlarge the image."
                 )
         border = ((0, 0), (self.margin, self._after(height, 0)), (self.margin, self._after(width, 1)), (0, 0))
         return ops.pad(inputs, border, mode="reflect")
@@ -104,7 +106,11 @@ def _plain(x: Any, width: float, dropout: float, padding: str, depth: int) -> An
 
 def _over_encoder(x: Any, encoder: str, weights: str | None, width: float, dropout: float) -> Any:
     """Bilinear expanding path over the features of a named encoder, down to stride 1."""
-    features = encoders.build(encoder, x, weights=weights, width=width)
+    # VGG's features are its pools; a U needs what stands before each of them, down to stride 1.
+    options: dict[str, Any] = (
+        {"taps": "conv"} if "taps" in ENCODERS[encoders.resolve(encoder)].options else {}
+    )
+    features = encoders.build(encoder, x, weights=weights, width=width, **options)
     x = features[max(features)]
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)

@@ -110,7 +110,7 @@ class Recorder(keras.callbacks.Callback):
         self.rows: list[Row] = []
         self.best: Row | None = None
         self._began = 0.0
-        self._trained_until = 0.0
+        self._steps: list[float] = []
 
     @property
     def epochs_done(self) -> int:
@@ -138,10 +138,10 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._began = time.perf_counter()
+        self._steps = []
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        # Validation follows the last step of an epoch: only then is the time of training known.
-        self._trained_until = time.perf_counter()
+        self._steps.append(time.perf_counter())
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         row = self._row(epoch, logs or {})
@@ -159,7 +159,6 @@ class Recorder(keras.callbacks.Callback):
 
     def _row(self, epoch: int, logs: Mapping[str, Any]) -> Row:
         seconds = time.perf_counter() - self._began
-        trained = max(self._trained_until - self._began, 1e-9)
         before = float(self.rows[-1]["total_seconds"]) if self.rows else 0.0
         row: Row = {"epoch": epoch + 1}
         for name, value in logs.items():
@@ -168,10 +167,18 @@ class Recorder(keras.callbacks.Callback):
             if math.isfinite(number):
                 row[name] = number
         row["learning_rate"] = learning_rate(self.model.optimizer)
-        row["images_per_second"] = round(self.images / trained, 2)
+        row["images_per_second"] = round(self._speed(), 2)
         row["seconds"] = round(seconds, 3)
         row["total_seconds"] = round(before + seconds, 3)
         return row
+
+    def _speed(self) -> float:
+        """Return images per second of training, validation and the first step (tracing) left out."""
+        steps = self._steps
+        if len(steps) < 2:
+            return self.images / max(time.perf_counter() - self._began, 1e-9)
+        share = (len(steps) - 1) / len(steps)
+        return self.images * share / max(steps[-1] - steps[0], 1e-9)
 
     def _is_best(self, row: Row) -> bool:
         if not self.validated:

@@ -70,8 +70,8 @@ def restore(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> list[np.nda
         shapes = [tuple(value.shape) for value in stored]
         if shapes != [tuple(variable.shape) for variable in variables]:
             raise ArtefactError(
-                f"The checkpoint holds {len(stored)} {part} variables that do not fit the {len(variables)} of "
-                "this network: another version of kseg or Keras wrote it. Start again with another run folder."
+                f"The checkpoint holds {len(stored)} {part} variables that do not fit the {len(variables)} "
+                "of this network: another version of kseg or Keras wrote it. Start again with another --out."
             )
         for variable, value in zip(variables, stored, strict=True):
             variable.assign(value)

@@ -6,14 +6,17 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, did_you_mean
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-CLASS_WEIGHTS = ("none", "median_frequency", "enet", "inverse")
+
+CACHES = ("auto", "memory", "none")
+RESIZE = ("none", "stretch", "fit")
 
 # Fields that may differ when a run is resumed: they name the place or what is shown, not the numbers.
 _NOT_COMPARED = ("out", "resume", "cache", "tensorboard")
@@ -34,6 +37,9 @@ class TrainConfig:
         weights: `"imagenet"` or a path, for the models that take it; None: from scratch.
         size: (height, width) at which the network is validated, predicts and is exported. None: the
             size of the images when all agree, otherwise the training crop.
+        resize: how an image meets `size`: `"stretch"`, `"fit"` or `"none"` (see `kseg.Spec`). None: `"none"`
+            when `size` is not given or is that of the images, otherwise `"stretch"` where that keeps the
+            aspect ratio within 2 %, else `"fit"`.
         crop: (height, width) of the training images. None: `size`.
         epochs: passes over the training split, at least 1.
         batch_size: images per step, at least 1.
@@ -61,8 +67,8 @@ class TrainConfig:
         augment_args: strengths of the augmentation (see `kseg.data.Augment`).
         patience: stop after so many epochs without a better validation mIoU. None: never.
         val_every: validate every N epochs. None: often enough to follow, at most about 40 times.
-        cache: keep decoded images in memory: `"auto"`, `"on"` or `"off"`.
-        tensorboard: write TensorBoard files (on the TensorFlow backend).
+        cache: keep decoded images in memory: `"auto"` (if they fit), `"memory"` or `"none"`.
+        tensorboard: write TensorBoard files. None: if TensorBoard is installed (TensorFlow backend only).
 
     Raises:
         UsageError: if a value is out of range.
@@ -75,6 +81,7 @@ class TrainConfig:
     encoder: str | None = None
     weights: str | None = None
     size: Size | None = None
+    resize: str | None = None
     crop: Size | None = None
     epochs: int = 30
     batch_size: int = 8
@@ -100,8 +107,8 @@ class TrainConfig:
     augment_args: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
     val_every: int | None = None
-    cache: str = "auto"
-    tensorboard: bool = True
+    cache: Literal["auto", "memory", "none"] = "auto"
+    tensorboard: bool | None = None
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -109,9 +116,11 @@ class TrainConfig:
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
             ("class_weights", CLASS_WEIGHTS),
-            ("cache", ("auto", "on", "off")),
+            ("cache", CACHES),
         ):
             _check_choice(name, getattr(self, name), known)
+        if self.resize is not None:
+            _check_choice("resize", self.resize, RESIZE)
         for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1)
         for name in ("limit", "val_limit", "patience", "val_every"):

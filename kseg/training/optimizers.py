@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from kseg.training import schedules
 from kseg.training.config import TrainConfig
 
 # Biases and normalisation's scale and offset have no capacity to decay: decaying them only slows training.
-NOT_DECAYED = ["^bias$", "^gamma$", "^beta$"]
+NOT_DECAYED = ("bias", "gamma", "beta")
 WARMUP_SHARE = 0.05
 WARMUP_MOST = 150
 
@@ -29,8 +30,16 @@ def warmup_steps(config: TrainConfig, total_steps: int) -> int:
     return asked
 
 
-def create_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    """Return the optimiser with its schedule; weight decay leaves biases and normalisation alone."""
+def create_optimizer(
+    config: TrainConfig, total_steps: int, variables: Sequence[keras.Variable]
+) -> keras.optimizers.Optimizer:
+    """Return the optimiser with its schedule; weight decay leaves biases and normalisation alone.
+
+    Args:
+        config: the arguments of the run.
+        total_steps: steps of the whole run, which the schedule is stretched over.
+        variables: the trainable variables of the network.
+    """
     rate = schedules.create(
         config.schedule, config.learning_rate, total_steps, warmup_steps(config, total_steps)
     )
@@ -43,7 +52,8 @@ def create_optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.
         optimizer = keras.optimizers.Adam(weight_decay=config.weight_decay or None, **options)
     else:
         optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **options)
-    optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
+    # By variable, not by name: on TensorFlow Keras matches names against the whole path of a variable.
+    optimizer.exclude_from_weight_decay(var_list=[item for item in variables if item.name in NOT_DECAYED])
     return optimizer
 
 

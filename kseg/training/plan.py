@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
-from kseg import data, models
+from kseg import data, encoders, models
+from kseg.data.normalize import fill_color
+from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
-from kseg.spec import Spec
+from kseg.spec import Normalization, Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.precision import LEAST_STEPS
 
@@ -24,6 +26,8 @@ CROP_MULTIPLE = 32
 # The default momentum of the averaged weights.
 EMA = 0.998
 VALIDATIONS = 40
+# Stretching that changes the aspect ratio by less than this is not seen.
+ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class Survey:
 
     Args:
         sizes: the distinct (height, width) seen.
-        counts: pixels per class, void left out, int64.
+        counts: pixels per class, void left out.
     """
 
     sizes: tuple[Size, ...]
-    counts: np.ndarray
+    counts: ClassCounts
 
 
 @dataclass
@@ -79,6 +83,11 @@ class Plan:
     precision: str
     precision_reason: str
 
+    @property
+    def average_every(self) -> int:
+        """Steps between two updates of the averaged weights: several in each epoch, at most every 10."""
+        return max(1, min(10, self.steps_per_epoch // 4))
+
     def build(self, weights: str | None = None) -> keras.Model:
         """Build the network with unknown height and width, under the current dtype policy."""
         optional = {} if weights is None else {"weights": weights}
@@ -100,16 +109,15 @@ class Plan:
         }
 
 
-def survey(samples: Any, num_classes: int) -> Survey:
+def survey(samples: Any, spec: Spec) -> Survey:
     """Look at up to 500 evenly spaced samples."""
     step = max(1, len(samples) // SURVEYED)
     sizes = set()
-    counts = np.zeros(num_classes, dtype=np.int64)
+    counts = ClassCounts(spec.num_classes, spec.ignore_id)
     for index in range(0, len(samples), step):
         mask = samples[index].mask
         sizes.add((int(mask.shape[0]), int(mask.shape[1])))
-        ids = mask[(mask >= 0) & (mask < num_classes)]
-        counts += np.bincount(ids.ravel(), minlength=num_classes)
+        counts.add(id_counts(mask))
     return Survey(tuple(sorted(sizes)), counts)
 
 
@@ -182,18 +190,21 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     source.check_split(config.train_split)
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
-    samples = source.samples(config.train_split, limit=config.limit)
-    seen = survey(samples, source.spec.num_classes)
+    samples = source.samples(config.train_split, limit=config.limit, instances=False)
+    seen = survey(samples, source.spec)
     size, crop = choose_sizes(config, seen.sizes)
     spec = source.spec.replace(
         input_size=size,
-        resize=_resize_rule(config, seen.sizes),
-        normalization=_normalization(name, arguments, config),
+        resize=resize_rule(config, seen.sizes),
+        normalization=_normalization(models.describe(name), arguments, config),
     )
-    batches = _training_batches(config, source, spec, crop)
+    batches = _training_batches(config, samples, spec, crop)
     split = validation_split(config, source.splits)
-    validation = _validation_batches(config, source, spec, split) if split else None
-    if validation is None:
+    validation = None
+    if split is not None:
+        held_out = source.samples(split, limit=config.val_limit, instances=False)
+        validation = _validation_batches(config, held_out, spec, crop)
+    else:
         say(
             f"{config.data} has no val split: the latest model is kept. To hold images out: "
             f"--train-split '{config.train_split}[:90%]' --val-split '{config.train_split}[90%:]'"
@@ -211,7 +222,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         crop=crop,
         class_weights=_class_weights(config, seen.counts),
         steps_per_epoch=steps,
-        images_per_epoch=len(samples),
+        images_per_epoch=min(len(samples), steps * config.batch_size),
         total_steps=total,
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
@@ -219,6 +230,73 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         precision="float32",
         precision_reason="",
     )
+
+
+def _resized(samples: Any, spec: Spec) -> Any:
+    """Return the samples at the network's scale, from which crops are then taken."""
+    if spec.resize == "none" or spec.input_size is None:
+        return samples
+    fill = fill_color(spec.normalization)
+    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+
+
+class _Resized(Sequence[Any]):
+    """Samples, each resized when it is read."""
+
+    def __init__(self, samples: Any, resize: Any) -> None:
+        self._samples = samples
+        self._resize = resize
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        sample = self._samples[index]
+        image, mask, _ = self._resize(sample.image, sample.mask)
+        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
+
+
+def _training_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Any:
+    augment: Any = False
+    if config.augment:
+        augment = data.Augment(fill=fill_color(spec.normalization), **config.augment_args)
+    return data.Batches(
+        _resized(samples, spec),
+        spec,
+        size=crop,
+        batch_size=config.batch_size,
+        augment=augment,
+        seed=config.seed,
+        shuffle=True,
+        cache=config.cache,
+    )
+
+
+def _validation_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Any:
+    size = spec.input_size or crop
+    # As many pixels as two training batches: a forward pass keeps less than a training step.
+    images = min(config.batch_size, max(1, 2 * config.batch_size * crop[0] * crop[1] // (size[0] * size[1])))
+    return data.Batches(samples, spec, size=size, batch_size=images, resize=spec.resize, cache=config.cache)
+
+
+def resize_rule(config: TrainConfig, sizes: tuple[Size, ...]) -> str:
+    """Return how an image meets the network size; see `TrainConfig.resize`."""
+    if config.resize is not None:
+        return config.resize
+    if config.size is None or sizes == (config.size,):
+        return "none"
+    height, width = config.size
+    kept = all(abs(width * have_h / (height * have_w) - 1) <= ASPECT_TOLERANCE for have_h, have_w in sizes)
+    return "stretch" if kept else "fit"
+
+
+def _normalization(entry: Any, arguments: Mapping[str, Any], config: TrainConfig) -> Normalization:
+    encoder = arguments.get("encoder", entry.default_encoder)
+    try:
+        return encoders.normalization(encoder, config.weights) if encoder else Normalization()
+    except UsageError:
+        # The model's own name for its own encoder (U-Net's "plain"); the model refuses what nobody knows.
+        return Normalization()
 
 
 def _check_same_data(source: Any, before: Mapping[str, Any] | None) -> None:
@@ -254,8 +332,9 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
     return EMA if total_steps >= LEAST_STEPS else 0.0
 
 
-def _class_weights(config: TrainConfig, counts: np.ndarray) -> list[float] | None:
+def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | None:
     if config.class_weights == "none":
         return None
-    weights = data.class_weights(counts, config.class_weights, config.class_weights_power)
-    return [float(weight) for weight in weights]
+    # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
+    weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)
+    return [round(float(weight), 6) for weight in weights]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import statistics
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kseg import losses, metrics
-from kseg.errors import UsageError
+from kseg.errors import UsageError, require
 from kseg.training import checkpoint, precision, record
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
@@ -54,9 +56,13 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     plan = make_plan(config, before, say)
     plan.precision, plan.precision_reason = settle_precision(config, plan, before)
     say(f"precision {plan.precision}: {plan.precision_reason}")
+    keras.utils.set_random_seed(config.seed)
+    with precision.dtype_policy(plan.precision):
+        model = compiled_model(config, plan)
+    # From here on there is a run folder: every wrong argument was found before.
     info = _start_record(run, config, plan, before)
     try:
-        result = _fit(run, config, plan, info, say)
+        result = _fit(run, config, plan, model, info, say)
     except KeyboardInterrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
@@ -125,11 +131,10 @@ def _finish_record(
     record.write(run, info)
 
 
-def _fit(run: Path, config: TrainConfig, plan: Plan, info: dict[str, Any], say: Say) -> dict[str, Any]:
-    keras.utils.set_random_seed(config.seed)
-    with precision.dtype_policy(plan.precision):
-        model = compiled_model(config, plan)
-    average = AverageWeights(plan.ema) if plan.ema else None
+def _fit(
+    run: Path, config: TrainConfig, plan: Plan, model: keras.Model, info: dict[str, Any], say: Say
+) -> dict[str, Any]:
+    average = AverageWeights(plan.ema, every=plan.average_every) if plan.ema else None
     saver = BestModel(run, config, plan, info, model, average)
     terminal = sys.stdout.isatty()
     recorder = Recorder(
@@ -138,7 +143,7 @@ def _fit(run: Path, config: TrainConfig, plan: Plan, info: dict[str, Any], say: 
         average=average,
         validated=plan.validation is not None,
         patience=config.patience,
-        images=plan.steps_per_epoch * config.batch_size,
+        images=plan.images_per_epoch,
         say=None if terminal else say,
     )
     stored = checkpoint.load(run) if config.resume else None
@@ -154,6 +159,7 @@ def _fit(run: Path, config: TrainConfig, plan: Plan, info: dict[str, Any], say: 
             plan.batches,
             validation_data=plan.validation,
             validation_freq=plan.validated_epochs,
+            shuffle=False,  # the batches shuffle by seed and epoch
             epochs=config.epochs,
             initial_epoch=recorder.epochs_done,
             callbacks=callbacks,
@@ -163,7 +169,7 @@ def _fit(run: Path, config: TrainConfig, plan: Plan, info: dict[str, Any], say: 
 
 
 def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | None) -> tuple[str, str]:
-    """Return (dtype policy, reason). A resumed run keeps its own: timed again, it could turn out otherwise."""
+    """Return (dtype policy, reason). A resumed run keeps its own, as timing could now choose otherwise."""
     if before is not None:
         return before["resolved"]["precision"], before["resolved"]["precision_reason"]
     if config.precision != "auto":
@@ -183,22 +189,25 @@ def compiled_model(config: TrainConfig, plan: Plan) -> keras.Model:
         config.loss, ignore_id=plan.spec.ignore_id, class_weights=plan.class_weights, **options
     )
     miou = metrics.MeanIoU(num_classes=plan.spec.num_classes, ignore_id=plan.spec.ignore_id, name="miou")
-    optimizer = create_optimizer(config, plan.total_steps)
+    optimizer = create_optimizer(config, plan.total_steps, model.trainable_variables)
     model.compile(optimizer=optimizer, loss=loss, metrics=[miou], jit_compile=precision.jit_compile())
     return model
 
 
 def _tensorboard(run: Path, config: TrainConfig) -> list[keras.callbacks.Callback]:
-    # Keras writes these files with TensorFlow; on another backend there is history.csv.
-    if not config.tensorboard or keras.backend.backend() != "tensorflow":
+    wanted = config.tensorboard
+    if wanted is None:
+        # Keras writes these files with TensorFlow; history.csv is there on every backend.
+        wanted = keras.backend.backend() == "tensorflow" and find_spec("tensorboard") is not None
+    if not wanted:
         return []
+    require("tensorboard", "tensorboard")
     return [keras.callbacks.TensorBoard(log_dir=os.fspath(run / "tensorboard"), write_graph=False)]
 
 
 def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
     last = recorder.rows[-1]
     best = recorder.best or last
-    training = sum(plan.images_per_epoch / float(row["images_per_second"]) for row in recorder.rows)
     return {
         "model": os.fspath(run / record.MODEL),
         "best_epoch": best["epoch"],
@@ -207,5 +216,5 @@ def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
         "val_loss": best.get("val_loss"),
         "seconds": last["total_seconds"],
         "steps": recorder.epochs_done * plan.steps_per_epoch,
-        "images_per_second": round(recorder.epochs_done * plan.images_per_epoch / training, 2),
+        "images_per_second": statistics.median(float(row["images_per_second"]) for row in recorder.rows),
     }

@@ -64,15 +64,15 @@ def normalized(sample: ToySample) -> np.ndarray:
     return ((sample.image.astype(np.float32) - 110.0) / 60.0).astype(np.float32)
 
 
-def train_toy(model: Any, steps: int = 60) -> Any:
+def train_toy(model: Any, steps: int = 40) -> Any:
     """Fit the toy until it tells discs from ground; batch normalisation gets real statistics."""
     import keras
 
-    samples = [toy_sample(seed) for seed in range(16)]
+    samples = [toy_sample(seed) for seed in range(48)]
     images = np.stack([normalized(sample) for sample in samples])
     masks = np.stack([np.where(sample.mask == 255, 0, sample.mask) for sample in samples])
     keras.utils.set_random_seed(1)
-    model.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(images, masks, batch_size=16, epochs=steps, verbose=0)
     return model
 

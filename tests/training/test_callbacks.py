@@ -51,9 +51,16 @@ def test_nan_stops_with_loss_epoch_step_rate_and_advice() -> None:
     images, targets = batch(rows=12)
     images[8:] = np.nan
     with pytest.raises(TrainingDivergedError) as caught:
-        toy().fit(images, targets, batch_size=4, shuffle=False, verbose=0, callbacks=[StopOnNaN("cross_entropy")])
+        toy().fit(
+            images, targets, batch_size=4, shuffle=False, verbose=0, callbacks=[StopOnNaN("cross_entropy")]
+        )
     message = str(caught.value)
-    for part in ("(cross_entropy) became nan", "epoch 1, step 3 of 3", "learning rate 0.01", "--learning-rate"):
+    for part in (
+        "(cross_entropy) became nan",
+        "epoch 1, step 3 of 3",
+        "learning rate 0.01",
+        "--learning-rate",
+    ):
         assert part in message
     assert isinstance(caught.value, KsegError)
     assert caught.value.exit_code == 1
@@ -111,7 +118,9 @@ def test_checkpoint_restores_weights_optimizer_dropout_seed_and_average(tmp_path
     averages = checkpoint.restore(other, arrays)
     assert meta == {"rows": [1]}
     for a, b in zip(
-        [*model.variables, *model.optimizer.variables], [*other.variables, *other.optimizer.variables], strict=True
+        [*model.variables, *model.optimizer.variables],
+        [*other.variables, *other.optimizer.variables],
+        strict=True,
     ):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
     for a, b in zip(averages, average.state(), strict=True):
@@ -141,10 +150,10 @@ def test_weight_decay_leaves_biases_and_normalisation_alone(name: str) -> None:
     config = TrainConfig(
         model="m", data="d", out="o", optimizer=name, weight_decay=0.5, learning_rate=0.1, schedule="constant"
     )
-    model = toy(create_optimizer(config, total_steps=10))
+    model = toy()
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
-    optimizer = model.optimizer
+    optimizer = create_optimizer(config, 10, model.trainable_variables)
     optimizer.build(model.trainable_variables)
     optimizer.apply([keras.ops.zeros(variable.shape) for variable in model.trainable_variables])
     for variable in model.trainable_variables:

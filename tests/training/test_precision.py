@@ -58,9 +58,11 @@ def test_a_slow_moment_does_not_decide() -> None:
 
 def test_policy_is_put_back_even_after_an_error() -> None:
     before = keras.config.dtype_policy().name
-    with pytest.raises(ZeroDivisionError), precision.dtype_policy("mixed_bfloat16"):
+    with precision.dtype_policy("mixed_bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
-        raise ZeroDivisionError
+    assert keras.config.dtype_policy().name == before
+    with pytest.raises(ZeroDivisionError), precision.dtype_policy("mixed_bfloat16"):
+        _ = 1 / 0
     assert keras.config.dtype_policy().name == before
 
 
@@ -69,7 +71,9 @@ def test_real_networks_are_timed_under_both_policies() -> None:
 
     def build() -> keras.Model:
         built.append(keras.config.dtype_policy().name)
-        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same", dtype=None)])
+        model = keras.Sequential(
+            [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same", dtype=None)]
+        )
         model.compile("sgd", "mse", jit_compile=False)
         return model
 

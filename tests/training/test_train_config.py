@@ -16,7 +16,9 @@ def config(**changes: object) -> TrainConfig:
 
 
 def test_json_round_trip_keeps_every_argument() -> None:
-    original = config(size=(360, 480), crop=[240, 320], model_args={"width": 0.5}, augment_args={"scale": (0.5, 2)})
+    original = config(
+        size=(360, 480), crop=[240, 320], model_args={"width": 0.5}, augment_args={"scale": (0.5, 2)}
+    )
     text = json.dumps(original.to_dict())
     again = TrainConfig.from_dict(json.loads(text))
     assert again.size == (360, 480)
@@ -55,5 +57,5 @@ def test_values_out_of_range_are_refused(changes: dict, message: str) -> None:
 
 
 def test_unknown_arguments_get_a_hint() -> None:
-    with pytest.raises(UsageError, match="`epoch`. Did you mean 'epochs'"):
+    with pytest.raises(UsageError, match=r"`epoch`\. Did you mean 'epochs'"):
         TrainConfig.from_dict({"model": "fcn8s", "data": "d", "out": "o", "epoch": 3})

@@ -1,0 +1,110 @@
+"""`kseg export`: convert a trained model for a device, and verify what was converted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from deploy import formats
+
+HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
+EXAMPLE = "kseg export runs/fcn8s/model.keras --to tflite --precision int8 --data DIR --out model_int8.tflite"
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, received '{text}'")
+    return int(sides[0]), int(sides[1])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments; formats and precisions come from the one table."""
+    parser.add_argument("model", metavar="MODEL", help="a .keras file that kseg wrote")
+    parser.add_argument(
+        "--to", metavar="FORMAT", help=f"{', '.join(formats.FORMATS)} (default: from --out's suffix)"
+    )
+    parser.add_argument(
+        "--precision", default="float32", help=f"float32 (default); {formats.precisions_help()}"
+    )
+    parser.add_argument(
+        "--data", metavar="SRC", help="real images: int8 learns its ranges from train, val judges the result"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="default: beside MODEL, named after it and the precision"
+    )
+    parser.add_argument("--size", type=_size, metavar="HxW", help="input size (default: the model's)")
+    parser.add_argument("--dynamic", metavar="AXIS", help="'batch': leave the batch open (onnx, tensorrt)")
+    parser.add_argument(
+        "--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the check's budget (1.0)"
+    )
+    parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
+    parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the calibration images (0)")
+    parser.add_argument("--no-verify", action="store_true", help="skip the check; the file says UNVERIFIED")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def _target(args: argparse.Namespace) -> Path:
+    if args.out:
+        return Path(args.out)
+    row = formats.by_name(args.to or next(iter(formats.FORMATS)))
+    row.check_precision(args.precision)
+    source = Path(args.model)
+    return source.with_name(f"{source.stem}_{args.precision}{row.suffix}")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code: 1 when the result lost more mIoU than its budget."""
+    import deploy
+    from kseg.cli.output import closing_line, error_line, print_json, progress
+    from kseg.cli.verify import print_outcome
+
+    target = _target(args)
+    failure: deploy.VerificationFailed | None = None
+    try:
+        outcome = deploy.export(
+            args.model,
+            target,
+            precision=args.precision,
+            size=args.size,
+            calibration=args.data,
+            verify=False if args.no_verify else args.data,
+            max_miou_drop=args.max_miou_drop,
+            calibration_images=args.calibration_images,
+            verify_images=args.verify_images,
+            seed=args.seed,
+            format=args.to,
+            dynamic=args.dynamic,
+            progress=progress,
+        )
+    except deploy.VerificationFailed as error:
+        failure, outcome = error, error.outcome
+    if args.json:
+        print_json(outcome)
+    else:
+        _print(outcome)
+        print_outcome(outcome["verify"])
+    if failure is not None:
+        error_line(str(failure))
+        return failure.exit_code
+    closing_line(f"kseg benchmark {args.model} {target}" + (f" --data {args.data}" if args.data else ""))
+    return 0
+
+
+def _print(outcome: dict[str, Any]) -> None:
+    from kseg.cli.output import console
+
+    height, width = outcome["size"]
+    text = f"{outcome['path']}: {outcome['format']} {outcome['precision']}, {height}x{width}, "
+    console.print(text + f"{outcome['bytes'] / 1e6:.2f} MB", markup=False, soft_wrap=True)
+    calibration = outcome["calibration"]
+    if calibration:
+        console.print(
+            f"calibrated on {calibration['images']} images of {calibration['source']} "
+            f"{calibration['split']}, seed {calibration['seed']}",
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )

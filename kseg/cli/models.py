@@ -1,0 +1,73 @@
+"""`kseg models`: every network with its parameters, stride and operations."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from kseg.cli.output import closing_line, console, print_json, progress
+from kseg.errors import UsageError
+
+HELP = "list the networks with parameters, stride, FLOPs, default encoder and paper"
+EXAMPLE = "kseg models --size 360x480"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "--size",
+        default="360x480",
+        metavar="HxW",
+        help="image size that FLOPs are counted at (default: 360x480)",
+    )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        default=21,
+        metavar="N",
+        help="number of classes the networks have (default: 21)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+    if not match or not (int(match[1]) and int(match[2])):
+        raise UsageError(
+            f"--size must be HEIGHTxWIDTH in pixels, for example 360x480. Received: --size {text!r}"
+        )
+    return int(match[1]), int(match[2])
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the networks; return the exit code."""
+    size = _size(args.size)
+    from kseg.models.registry import names
+    from kseg.models.summary import row
+
+    listed = names()
+    rows = [row(name, size, args.classes) for name in progress(listed, len(listed), "counting networks")]
+    if args.json:
+        print_json({"size": list(size), "num_classes": args.classes, "models": rows})
+        return 0
+    from rich.table import Table
+
+    table = Table(title=f"Networks, {args.classes} classes, FLOPs (2 x multiply-adds) at {size[0]}x{size[1]}")
+    table.add_column("model", no_wrap=True)
+    for heading in ("parameters", "pads to", "scored at", "GFLOPs"):
+        table.add_column(heading, justify="right")
+    table.add_column("encoder", no_wrap=True)
+    table.add_column("paper")
+    for item in rows:
+        table.add_row(
+            item["name"],
+            f"{item['parameters']:,}",
+            str(item["stride"]),
+            f"1/{item['output_stride']}",
+            f"{item['flops'] / 1e9:.1f}",
+            item["encoder"] or "own",
+            item["paper"],
+        )
+    console.print(table)
+    closing_line(f"kseg train --model {rows[0]['name'].lower()} --data DIR --out RUN")
+    return 0

@@ -1,0 +1,173 @@
+"""`kseg report`: one self-contained page about a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kseg.errors import DataError
+
+HELP = "write one self-contained HTML page about a run: curves, pictures, IoU, exports"
+EXAMPLE = "kseg report runs/fcn8s --split val"
+
+EXPORTS = "exports"
+BENCHMARK = "benchmark.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("run", metavar="RUN", help="run folder that kseg train made")
+    parser.add_argument("--data", metavar="SRC", help="default: the data that the run was trained on")
+    parser.add_argument(
+        "--split", action="append", metavar="SPLIT", help="repeatable; default: val, and test if there is one"
+    )
+    parser.add_argument("--examples", type=int, default=8, metavar="N", help="pictures to show (8)")
+    parser.add_argument(
+        "--out", metavar="FILE.html", help="default: RUN/report.html (and report.json beside it)"
+    )
+    parser.add_argument("--json", action="store_true", help="print report.json too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit code."""
+    from kseg import data, files, viz
+    from kseg.cli.output import closing_line, console, print_json
+    from kseg.inference import Predictor
+
+    folder = Path(args.run)
+    model = folder / "model.keras"
+    if not model.is_file():
+        raise DataError(
+            f"'{folder}' holds no finished run: {model.name} is missing. Make one with kseg train"
+        )
+    predictor = Predictor(model)
+    source = data.open(args.data or predictor.spec.data["source"])
+    splits = args.split or [name for name in ("val", "validation", "test") if name in source.splits]
+    if not splits:
+        raise DataError(
+            f"'{source.name}' has no val or test split. It has: {', '.join(source.splits)}; use --split"
+        )
+    scores = {name: _score(predictor, source.samples(name), name) for name in splits}
+    benchmark = _read(folder / BENCHMARK)
+    exports = [_export_row(path, benchmark) for path in export_files(folder)]
+    notes, commands = _notes(folder, splits, bool(exports)), _commands(folder, source.name, splits)
+    page = Path(args.out) if args.out else folder / "report.html"
+    viz.write_report(
+        page,
+        title=f"{predictor.spec.architecture} on {source.name}",
+        spec=predictor.spec,
+        history_csv=folder / "history.csv",
+        examples=_examples(predictor, source.samples(splits[0], limit=args.examples)),
+        scores=scores,
+        exports=exports,
+        notes=notes,
+        commands=commands,
+    )
+    summary = {
+        "spec": predictor.spec.to_dict(),
+        "scores": {
+            name: {**entry.scores(), "matrix": entry.matrix.tolist()} for name, entry in scores.items()
+        },
+        "exports": exports,
+        "benchmark": benchmark,
+        "notes": notes,
+    }
+    files.write_json(page.with_suffix(".json"), summary)
+    predictor.close()
+    if args.json:
+        print_json(summary)
+    else:
+        console.print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    closing_line(f"open {page}")
+    return 0
+
+
+def export_files(folder: Path) -> list[Path]:
+    """Return the artefacts in RUN/exports, in the order of the formats table."""
+    import deploy
+
+    suffixes = [row.suffix for row in deploy.FORMATS.values()]
+    found = [path for path in (folder / EXPORTS).glob("*") if path.suffix in suffixes]
+    kept = [path for path in found if not path.name.endswith(".engine.onnx")]
+    return sorted(kept, key=lambda path: (suffixes.index(path.suffix), path.name))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _score(predictor: Any, samples: Any, name: str) -> Any:
+    from kseg.cli.output import progress
+    from kseg.inference import evaluate
+
+    return evaluate(
+        predictor, samples, progress=lambda items: progress(items, len(samples), f"scoring {name}")
+    )
+
+
+def _examples(predictor: Any, samples: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+    for sample in samples:
+        yield sample.name, sample.image, sample.mask, predictor(sample.image)[0]
+
+
+def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
+    import deploy
+
+    record = deploy.read_spec(path).export
+    verified = record.get("verify", {})
+    rows = [row for row in benchmark.get("rows", []) if Path(row["path"]).name == path.name]
+    timed: dict[str, Any] = rows[0] if rows else {}
+    load, peak = timed.get("load_s"), timed.get("peak_bytes")
+    return {
+        "file": path.name,
+        "format": record.get("format"),
+        "precision": record.get("precision"),
+        "size_bytes": path.stat().st_size,
+        "load_ms": None if load is None else 1000 * load,
+        "p50_ms": timed.get("p50_ms"),
+        "p95_ms": timed.get("p95_ms"),
+        "images_per_s": timed.get("images_per_s"),
+        "ratio": timed.get("speedup"),
+        "peak_mb": None if peak is None else peak / 1e6,
+        "miou": verified.get("miou"),
+        "miou_drop": verified.get("drop"),
+        "agreement": verified.get("agreement"),
+        "verify": verified.get("status"),
+    }
+
+
+def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:
+    notes = {
+        "IoU": f"one confusion matrix over all images of {' and '.join(splits)}, at their original size, ignored "
+        "pixels left out; printed again by kseg evaluate.",
+        "curves": "loss and mIoU of the training run, at the network's input size, as model.fit logged them "
+        "(history.csv).",
+    }
+    record = _read(folder / "run.json")
+    versions = record.get("versions") or {}
+    if versions:
+        listed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+        notes["training"] = f"{listed}; every argument is in run.json."
+    if has_exports:
+        notes["mIoU, drop, agreement of the exports"] = (
+            "the artefact against the trained model on the same images through the same pre- and "
+            "post-processing (kseg verify); the outcome is inside each file."
+        )
+        notes["latency"] = (
+            "batch 1, after warm-up, all files timed in turns in one run, each in a process of its own "
+            "(kseg benchmark); the machine and its load decide the milliseconds, so read the ratios."
+        )
+    return notes
+
+
+def _commands(folder: Path, source: str, splits: list[str]) -> list[str]:
+    model = folder / "model.keras"
+    return [
+        f"kseg evaluate {model} --data {source} --split {splits[0]}",
+        f"kseg predict {model} IMAGE_OR_DIR --out predictions",
+        f"kseg export {model} --to tflite --precision int8 --data {source} --out {folder / EXPORTS}/model_int8.tflite",
+        f"kseg benchmark {model} {folder / EXPORTS}/*.tflite --data {source}",
+    ]

@@ -1,0 +1,76 @@
+"""What a check sees of one image and its mask."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kseg.data.images import ColorMaskError, LossyMaskError, read_image
+from kseg.data.palette import UnknownColorError
+from kseg.errors import DataError
+
+
+@dataclass
+class Facts:
+    """What was seen of one image.
+
+    Attributes:
+        split: its split.
+        where: its path below the data folder, for messages.
+        size: (height, width) of the image; None when unreadable.
+        digest: of its pixels.
+        counts: id -> pixels of its mask; None when there is no usable mask.
+        faults: (code, path, text) of each thing wrong with it.
+        colors: packed colour -> pixels of a colour mask.
+        unknown: packed colours that the palette does not know -> pixels.
+        instances: number of instances.
+    """
+
+    split: str
+    where: str
+    size: tuple[int, int] | None = None
+    digest: str | None = None
+    counts: dict[int, int] | None = None
+    faults: list[tuple[str, str, str]] = field(default_factory=list)
+    colors: dict[int, int] = field(default_factory=dict)
+    unknown: dict[int, int] = field(default_factory=dict)
+    instances: int = 0
+
+    def fault(self, code: str, path: str, text: str = "") -> None:
+        """Note something wrong with a file."""
+        self.faults.append((code, path, text))
+
+    def look_at_image(self, path: Path) -> None:
+        """Decode the image: its size and the digest of its pixels."""
+        try:
+            pixels = read_image(path)
+        except DataError as error:
+            self.fault("unreadable_image", self.where, str(error))
+            return
+        self.size = (pixels.shape[0], pixels.shape[1])
+        self.digest = hashlib.blake2b(
+            pixels.tobytes() + repr(pixels.shape).encode(), digest_size=12
+        ).hexdigest()
+
+    def mask_failed(self, error: DataError, where: str) -> None:
+        """Note why a mask could not be read."""
+        if isinstance(error, ColorMaskError):
+            self.colors = error.colors
+            self.fault("color_mask", where, str(error))
+        elif isinstance(error, UnknownColorError):
+            self.unknown = {entry.code: entry.count for entry in error.unknown}
+            self.fault("unknown_color", where, str(error))
+        else:
+            self.fault(
+                "lossy_mask" if isinstance(error, LossyMaskError) else "unreadable_mask", where, str(error)
+            )
+
+
+def size_text(mask: Sequence[int], image: Sequence[int]) -> str:
+    """Say two different sizes, and whether one is the other turned."""
+    text = f"mask {mask[0]}x{mask[1]}, image {image[0]}x{image[1]} (height x width)"
+    if tuple(mask[:2]) == tuple(image[1::-1]):
+        return f"{text}: a photo's EXIF turn was applied to the image; turn the mask likewise"
+    return text

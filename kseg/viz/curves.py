@@ -1,0 +1,110 @@
+"""Learning curves from a CSV history (as Keras' CSVLogger writes it)."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+
+from kseg import files
+from kseg.errors import DataError
+
+# What is worth a chart, in this order; each is drawn with its `val_` twin.
+CHARTS = {
+    "loss": "Loss",
+    "miou": "Mean IoU",
+    "pixel_acc": "Pixel accuracy",
+    "learning_rate": "Learning rate",
+}
+
+
+def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
+    """Read a history CSV: a header with `epoch` and metric names, one row per epoch.
+
+    Returns:
+        One list of floats per column, all of one length; what is no number is NaN. Without an `epoch` column
+        the rows are numbered from 0.
+
+    Raises:
+        DataError: if the file is missing or has no header.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle))
+            names = list(rows[0]) if rows else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"Cannot read the history '{path}': {error}") from error
+    if not names:
+        raise DataError(f"The history '{path}' has no epochs: it needs a header and at least one row.")
+    columns = {name: [_number(row.get(name)) for row in rows] for name in names if name}
+    columns.setdefault("epoch", [float(index) for index in range(len(rows))])
+    return columns
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text else math.nan
+    except ValueError:
+        return math.nan
+
+
+def epochs(history: dict[str, list[float]]) -> list[float]:
+    """Return the epochs counted from 1: Keras' CSVLogger writes them from 0."""
+    return [value + (history["epoch"][0] == 0) for value in history["epoch"]]
+
+
+def charts(history: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
+    """Group columns into charts: title -> {"train": values, "val": values}, what has a number only."""
+    grouped = {}
+    for name, title in CHARTS.items():
+        pairs = {"train": history.get(name), "val": history.get(f"val_{name}")}
+        series = {
+            label: values
+            for label, values in pairs.items()
+            if values is not None and any(math.isfinite(value) for value in values)
+        }
+        if series:
+            grouped[title] = series
+    return grouped
+
+
+def plot_history(history_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> Path:
+    """Draw loss, mean IoU, pixel accuracy and learning rate over epochs, as far as the CSV has them.
+
+    Args:
+        history_csv: see `read_history`.
+        png: where the picture goes; written whole or not at all.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        DataError: if the CSV cannot be read or has none of these columns.
+    """
+    # The object interface with the Agg canvas: needs no display and leaves pyplot's state alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    history = read_history(history_csv)
+    grouped = charts(history)
+    if not grouped:
+        raise DataError(f"The history '{history_csv}' has none of the columns {', '.join(CHARTS)}.")
+    figure = Figure(figsize=(4.6 * len(grouped), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    numbers = epochs(history)
+    for index, (title, series) in enumerate(grouped.items()):
+        axes = figure.add_subplot(1, len(grouped), index + 1)
+        for label, values in series.items():
+            color = "#2563eb" if label == "train" else "#ea580c"
+            marker = "o" if len(values) < 12 else ""
+            axes.plot(numbers, values, color=color, label=label, linewidth=1.8, marker=marker, markersize=3.5)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=9)
+    with files.atomic(png) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    return Path(png)

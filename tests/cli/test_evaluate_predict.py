@@ -1,0 +1,286 @@
+"""`kseg evaluate`, `kseg predict` and `kseg inspect`: what they write, print and answer to bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kseg import saving
+from kseg.cli.main import main
+from kseg.cli.predict import find_images, unique_names
+from kseg.spec import Normalization, Spec
+
+CLASSES = ("dark", "bright")
+SPEC = Spec(
+    classes=CLASSES,
+    palette=((10, 20, 30), (200, 100, 0)),
+    normalization=Normalization(mean=(127.5,) * 3, std=(127.5,) * 3),
+    input_size=(24, 32),
+    recipe={"seed": 1, "resolved": {"class_weights": [1.0, math.e]}},
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that calls a pixel bright when its mean is above the middle: no training needed."""
+    image = keras.Input((None, None, 3), name="image")
+    head = keras.layers.Conv2D(2, 1)
+    network = keras.Model(image, head(image))
+    head.set_weights([np.array([[[[-1, 1]] * 3]], np.float32), np.zeros(2, np.float32)])
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    saving.save(network, path, SPEC)
+    return path
+
+
+def photo(size: tuple[int, int]) -> np.ndarray:
+    """Dark left, bright right."""
+    image = np.full((*size, 3), 20, np.uint8)
+    image[:, size[1] // 2 :] = 230
+    return image
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A semantic folder with a void strip, and one wrong column in every truth."""
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("images/val", "labels/val"):
+        (root / folder).mkdir(parents=True)
+    for index, size in enumerate([(24, 32), (30, 50), (11, 16)]):
+        truth = np.zeros(size, np.uint8)
+        truth[:, size[1] // 2 - 1 :] = 1
+        truth[0] = 255
+        Image.fromarray(photo(size)).save(root / f"images/val/{index}.png")
+        Image.fromarray(truth).save(root / f"labels/val/{index}.png")
+    classes = {"classes": list(CLASSES), "palette": [[10, 20, 30], [200, 100, 0]], "void_id": 255}
+    (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+def test_evaluate_json_equals_counting_by_hand(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores.json"
+    assert (
+        main(["evaluate", str(model), "--data", str(data), "--split", "val", "--json", "--out", str(out)])
+        == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    rows = 23 + 29 + 10
+    pixels = 23 * 32 + 29 * 50 + 10 * 16
+    assert result == json.loads(out.read_text())
+    assert result["images"] == 3
+    assert result["pixels"] == pixels
+    assert result["pixel_acc"] == pytest.approx((pixels - rows) / pixels)
+    dark, bright = result["classes"]
+    assert dark["name"] == "dark"
+    assert dark["acc"] == 1
+    assert bright["iou"] == pytest.approx((pixels / 2) / (pixels / 2 + rows))
+    assert result["miou"] == pytest.approx((dark["iou"] + bright["iou"]) / 2)
+
+
+def test_evaluate_prints_a_table_and_the_next_command(
+    model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["evaluate", str(model), "--data", str(data), "--limit", "2", "--flip", "--scales", "1,1.5"])
+        == 0
+    )
+    printed = capsys.readouterr()
+    for word in ("bright", "miou", "fwiou", "2 images"):
+        assert word in printed.out
+    assert "kseg predict" in printed.err
+
+
+def test_prior_takes_back_class_weights(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(model), "--data", str(data), "--json", "--prior", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"]["prior"] == 2
+    from kseg.cli.predictor_options import prior_bias
+
+    assert prior_bias(SPEC.recipe, 0.5, "m") == pytest.approx([0, -0.5])
+
+
+def test_evaluate_refuses_what_cannot_be_scored(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.keras"
+    image = keras.Input((None, None, 3))
+    network = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
+    saving.save(network, other, Spec(classes=("dark", "bright", "grey")))
+    assert main(["evaluate", str(other), "--data", str(data)]) == 2
+    assert "only the model has grey" in capsys.readouterr().err
+    assert main(["evaluate", str(other), "--data", str(data), "--prior", "1"]) == 2
+    assert "class weights" in capsys.readouterr().err
+    assert main(["evaluate", str(model), "--data", str(data), "--split", "test"]) == 2
+    assert "test" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "none.keras"), "--data", str(data)]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--scales", "a"], ["--limit", "0"], ["--overlap", "1"], ["--size", "32"], ["--prior", "x"]]
+)
+def test_wrong_numbers_are_usage_errors(options: list[str], model: Path, data: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", str(model), "--data", str(data), *options])
+    assert caught.value.code == 2
+
+
+def test_predict_writes_ids_colours_and_overlays(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name, size in (("a.png", (24, 32)), ("b.PNG", (50, 70)), ("sub/a.png", (1, 2))):
+        Image.fromarray(photo(size)).save(folder / name, format="PNG")
+    (folder / "notes.txt").write_text("not an image")
+    out = tmp_path / "out"
+    assert main(["predict", str(model), str(folder), "--out", str(out), "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    assert [entry["id"] for entry in listing["images"]] == ["photos_a", "b", "sub_a"]
+    assert len(list(out.iterdir())) == 9
+    for entry in listing["images"]:
+        mask = Image.open(entry["mask"])
+        ids = np.asarray(mask)
+        assert mask.mode == "P"
+        assert ids.shape == (entry["height"], entry["width"])
+        assert np.array_equal(ids, np.asarray(Image.open(entry["image"]))[..., 0] > 127)
+        colors = np.asarray(Image.open(entry["color"]))
+        assert np.array_equal(colors, np.array(SPEC.palette, np.uint8)[ids])
+        assert np.array_equal(np.asarray(mask.convert("RGB")), colors)
+        overlay = Image.open(entry["overlay"])
+        assert overlay.format == "JPEG"
+        assert overlay.height > entry["height"]  # the legend
+    assert listing["images"][0]["shares"] == {"dark": 0.5, "bright": 0.5}
+
+
+def test_predict_names_a_bad_image_and_does_the_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(photo((20, 20))).save(folder / "good.png")
+    Image.fromarray(photo((20, 20))).save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:60])
+    (folder / "empty.jpg").write_bytes(b"")
+    Image.fromarray(np.full((5, 6), 60000, np.uint16)).save(folder / "deep.png")
+    Image.fromarray(photo((8, 8))).convert("CMYK").save(folder / "print.jpg")
+    out = tmp_path / "out"
+    assert main(["predict", str(model), str(folder), "--out", str(out), "--json", "--write", "mask"]) == 2
+    printed = capsys.readouterr()
+    listing = json.loads(printed.out)
+    assert {Path(entry["image"]).name for entry in listing["failed"]} == {"cut.png", "empty.jpg"}
+    assert "cut.png" in printed.err
+    assert "2 of 5" in printed.err
+    assert sorted(path.name for path in out.iterdir()) == ["deep_mask.png", "good_mask.png", "print_mask.png"]
+    assert (np.asarray(Image.open(out / "deep_mask.png")) == 1).all()
+
+
+def test_predict_leaves_its_own_pictures_out(model: Path, tmp_path: Path) -> None:
+    Image.fromarray(photo((8, 8))).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert main(["predict", str(model), str(tmp_path), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a_color.png", "a_mask.png", "a_overlay.jpg"]
+    assert find_images([str(tmp_path), str(tmp_path / "a.png")], out) == [tmp_path / "a.png"]
+
+
+def test_predict_refuses_missing_and_empty_sources(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    for arguments, words in (
+        ([str(tmp_path / "none")], "no file or folder"),
+        ([str(tmp_path / "empty")], "has no image"),
+    ):
+        assert main(["predict", str(model), *arguments, "--out", out]) == 2
+        assert words in capsys.readouterr().err
+    Image.fromarray(photo((8, 8))).save(tmp_path / "a.png")
+    assert main(["predict", str(model), str(tmp_path / "a.png"), "--out", str(tmp_path / "file")]) == 2
+    assert "must be a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["predict", str(model), str(tmp_path / "a.png"), "--out", out, "--write", "mask,movie"])
+
+
+def test_an_interrupted_predict_leaves_whole_pictures(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(photo((16, 16))).save(tmp_path / name)
+    save = Image.Image.save
+
+    def interrupt_b(picture: Image.Image, target: Any, *args: Any, **kwargs: Any) -> None:
+        save(picture, target, *args, **kwargs)
+        if "b_color" in str(target):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupt_b)
+    out = tmp_path / "out"
+    assert main(["predict", str(model), str(tmp_path), "--out", str(out)]) == 130
+    written = sorted(path.name for path in out.iterdir())
+    assert written == ["a_color.png", "a_mask.png", "a_overlay.jpg", "b_mask.png"]
+
+
+def test_names_are_distinct_and_as_short_as_possible() -> None:
+    paths = [
+        "x/1.jpg",
+        "x/2.jpg",
+        "y/2.jpg",
+        "x/3.jpg",
+        "x/3.png",
+        "z/x/4.jpg",
+        "x/4.jpg",
+        "x/A.jpg",
+        "y/a.jpg",
+    ]
+    names = unique_names(map(Path, paths))
+    assert names[:3] == ["1", "x_2", "y_2"]
+    assert names[3:5] == ["x_3_jpg", "x_3_png"]
+    assert names[5:7] == ["x_4_jpg", "x_4_jpg_2"]
+    assert len({name.lower() for name in names}) == len(names)
+    tricky = unique_names(map(Path, ["a/b.png", "c/b.png", "d/a_b.png", "a_b.png"]))
+    assert len(set(tricky)) == 4
+
+
+def test_inspect_shows_the_spec(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert Spec.from_dict(shown["spec"]) == saving.read_spec(model)
+    assert shown["bytes"] == model.stat().st_size
+    assert main(["inspect", str(model)]) == 0
+    table = capsys.readouterr().out
+    for word in ("24x32", "bright", "recipe.seed", "200 100 0"):
+        assert word in table
+
+
+def test_inspect_says_what_an_alien_file_lacks(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tmp_path / "plain.keras"
+    saving.load(model).save(plain)
+    half = tmp_path / "half.keras"
+    half.write_bytes(model.read_bytes()[:500])
+    alien = tmp_path / "alien.tflite"
+    alien.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(64))
+    text = tmp_path / "notes.txt"
+    text.write_text("x")
+    for path, words in (
+        (plain, "lacks the member kseg.json"),
+        (half, "truncated"),
+        (alien, "spec"),
+        (text, ".tflite"),
+        (tmp_path / "none.keras", "none.keras"),
+        (tmp_path, "folder"),
+    ):
+        assert main(["inspect", str(path)]) == 2
+        error = capsys.readouterr().err
+        assert words in error, (path, error)
+        assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,134 @@
+"""The gate: what it counts, when it fails, what it refuses."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import SIZE, build_toy, toy_sample, toy_spec
+
+import deploy
+from deploy import metadata, verification
+from deploy.formats import NoDeviceError
+from deploy.images import draw, spread
+from kseg.errors import DataError, UsageError
+
+
+def test_numbers_agree_with_a_plain_count(toy, exported, val_samples):
+    from kseg.inference import Predictor
+
+    outcome = deploy.verify(exported["tflite"], reference=toy, data=val_samples)
+    truth = np.stack([sample.mask for sample in val_samples])
+    found = np.stack(Predictor(toy)([sample.image for sample in val_samples]))
+    expected = []
+    for index in range(2):
+        seen = truth != 255
+        both = ((truth == index) & (found == index) & seen).sum()
+        expected.append(both / (((truth == index) | (found == index)) & seen).sum())
+    assert [row["reference"] for row in outcome.per_class] == pytest.approx(expected)
+    assert outcome.miou_reference == pytest.approx(np.mean(expected))
+    assert [row["class"] for row in outcome.per_class] == list(toy.spec.classes)
+    assert outcome.passed
+    assert outcome.drop == pytest.approx(0, abs=0.05)
+    assert outcome.agreement > 0.999
+    assert outcome.rms_over_std < 1e-4
+    assert outcome.images == 10
+
+
+def test_another_network_fails(exported, toy, val_samples):
+    untrained = build_toy()
+    untrained.spec = toy_spec()
+    outcome = deploy.verify(exported["onnx"], reference=toy, data=val_samples, max_miou_drop=0.5)
+    assert outcome.passed
+    worse = deploy.verify(exported["onnx"], reference=untrained, data=val_samples)
+    assert worse.rms_over_std > 0.5
+    assert worse.agreement < 0.99
+
+
+def test_a_ruined_artefact_fails(toy, exported, val_samples, monkeypatch):
+    class Ruined:
+        def __init__(self, path, threads=None):
+            self._inner = metadata.load(path, threads=threads)
+            self.spec, self.input_size, self.name = self._inner.spec, self._inner.input_size, "ruined"
+
+        def __call__(self, images):
+            return -self._inner(images)
+
+        def close(self):
+            self._inner.close()
+
+    monkeypatch.setattr(verification, "load", Ruined)
+    outcome = deploy.verify(exported["tflite"], reference=toy, data=val_samples, max_miou_drop=5.0)
+    assert outcome.status == "FAILED"
+    assert outcome.passed is False
+    assert outcome.drop > 50
+
+
+def test_absent_classes_count_in_neither_mean(toy, exported):
+    samples = []
+    for seed in range(8):
+        sample = toy_sample(seed)
+        sample.mask[sample.mask == 1] = 255
+        samples.append(sample)
+    outcome = deploy.verify(exported["tflite"], reference=toy, data=samples)
+    ground, disc = outcome.per_class
+    assert disc["reference"] is None
+    assert disc["drop"] is None
+    assert outcome.miou == pytest.approx(ground["artefact"])
+
+
+def test_void_everywhere_and_bad_arguments(toy, exported, val_samples):
+    void = [SimpleNamespace(name="v", image=val_samples[0].image, mask=np.full(SIZE, 255, np.uint8))]
+    with pytest.raises(DataError, match="nothing to judge"):
+        deploy.verify(exported["tflite"], reference=toy, data=void)
+    with pytest.raises(UsageError, match="at least 8"):
+        deploy.verify(exported["tflite"], reference=toy, data=val_samples, limit=3)
+    with pytest.raises(UsageError, match="points >= 0"):
+        deploy.verify(exported["tflite"], reference=toy, data=val_samples, max_miou_drop=-1)
+    with pytest.raises(DataError, match="empty"):
+        deploy.verify(exported["tflite"], reference=toy, data=[])
+    with pytest.raises(UsageError, match="Data must be"):
+        deploy.verify(exported["tflite"], reference=toy, data=7)
+    other = build_toy()
+    other.spec = toy_spec().replace(classes=("a", "b"))
+    with pytest.raises(UsageError, match="other classes"):
+        deploy.verify(exported["tflite"], reference=other, data=val_samples)
+
+
+def test_few_images_are_noted(toy, exported, val_samples):
+    outcome = deploy.verify(exported["tflite"], reference=toy, data=val_samples[:2])
+    assert "only 2 images" in outcome.note
+
+
+def test_no_device_is_neither_pass_nor_failure(toy, exported, val_samples, monkeypatch):
+    def refuse(path, *, threads=None):
+        raise NoDeviceError("no CUDA device")
+
+    monkeypatch.setattr(verification, "load", refuse)
+    outcome = deploy.verify(exported["tflite"], reference=toy, data=val_samples)
+    assert outcome.status == "built, not run: no CUDA device"
+    assert outcome.passed is None
+    assert outcome.to_dict()["passed"] is None
+
+
+class _Source:
+    def __init__(self, **splits):
+        self._samples = splits
+        self.splits = {name: len(samples) for name, samples in splits.items()}
+        self.spec = toy_spec()
+
+    def samples(self, split):
+        return self._samples[split]
+
+
+def test_splits_fall_back_and_images_are_spread_or_drawn():
+    source = _Source(train=list(range(100)), test=list(range(50)))
+    images = spread(source, limit=5)
+    assert (images.split, list(images)) == ("test", [0, 12, 24, 37, 49])
+    assert len(spread(source)) == 50
+    drawn = [list(draw(source, count=8, seed=seed)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 8
+    with pytest.raises(DataError, match="no images in split train"):
+        draw(_Source(val=[1]), count=1, seed=0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
+from deploy.quiet import quiet
 from deploy.template import Exporter, Job
 from deploy.verification import MINIMUM_IMAGES, Progress, Verification
 from deploy.verification import verify as run_gate
@@ -35,9 +36,10 @@ class VerificationFailed(GateError):
 
 def _load_model(model: keras.Model | str | os.PathLike[str], spec: Spec | None) -> tuple[keras.Model, Spec]:
     if isinstance(model, str | os.PathLike):
-        from kseg.saving import load
+        with quiet():
+            from kseg.saving import load
 
-        model = load(model)
+            model = load(model)
     known = spec or getattr(model, "spec", None)
     if known is None:
         raise UsageError(

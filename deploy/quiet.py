@@ -36,7 +36,13 @@ def quiet() -> Iterator[None]:
         for descriptor in saved:
             os.dup2(2 if _is_debug() else log.fileno(), descriptor)
         try:
-            yield
+            # Notebooks and test runners put objects of their own in the place of sys.stdout.
+            with (
+                open(os.dup(2), "w") as stream,
+                contextlib.redirect_stdout(stream),
+                contextlib.redirect_stderr(stream),
+            ):
+                yield
         except KsegError:
             # Says in one line what is wrong; the chatter would bury it.
             raise

@@ -14,6 +14,7 @@ import numpy as np
 from deploy.formats import NoDeviceError
 from deploy.images import Images, spread
 from deploy.metadata import load, read_spec
+from deploy.quiet import quiet
 from kseg.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ def verify(
     from kseg.inference import Predictor
 
     try:
-        expected = Predictor(reference, size=runtime.input_size)
+        with quiet():
+            expected = Predictor(reference, size=runtime.input_size)
         if expected.spec.classes != spec.classes:
             raise UsageError(
                 f"'{Path(path).name}' and its reference know other classes: {spec.classes} and "

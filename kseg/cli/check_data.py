@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, print, and return 1 when training would be wrong."""
     from kseg.cli.output import closing_line, print_json, progress
-    from kseg.data.check import check
+    from kseg.data import check
 
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"Argument --limit must be at least 1. Received: {args.limit}")

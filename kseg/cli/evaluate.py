@@ -87,17 +87,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from kseg.cli.output import console
 
-    title = f"{result['data']} {result['split']}: {result['images']} images, void left out"
-    table = Table(title=title, title_justify="left")
+    title = f"{result['data']} {result['split']}: {result['images']} images at original size, void left out"
+    console.print(title, markup=False, highlight=False)
+    table = Table()
     table.add_column("class")
     for head in ("IoU", "accuracy", "share"):
         table.add_column(head, justify="right")
     for row in result["classes"]:
         share = row["pixels"] / max(result["pixels"], 1)
-        table.add_row(row["name"], _percent(row["iou"]), _percent(row["acc"]), _percent(share))
+        table.add_row(Text(row["name"]), _percent(row["iou"]), _percent(row["acc"]), _percent(share))
     console.print(table)
     summary = Table(show_header=False)
     summary.add_column()

@@ -40,13 +40,15 @@ def _print(file: str, size: int, spec: Spec) -> None:
 
     from kseg.cli.output import console
 
-    table = Table(title=f"{file} ({size / 1e6:.2f} MB)", title_justify="left", show_header=False)
+    console.print(f"{file} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
+    table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in _rows(spec):
         table.add_row(key, Text(value))
     console.print(table)
-    classes = Table(title=f"{spec.num_classes} classes, void is {spec.ignore_id}", title_justify="left")
+    console.print(f"{spec.num_classes} classes, void is {spec.ignore_id}", markup=False, highlight=False)
+    classes = Table()
     for head in ("id", "class", "colour"):
         classes.add_column(head)
     for index, (name, color) in enumerate(zip(spec.classes, spec.palette, strict=True)):

@@ -141,8 +141,8 @@ def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
 
 def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:
     notes = {
-        "IoU": f"one confusion matrix over all images of {' and '.join(splits)}, at their original size, ignored "
-        "pixels left out; printed again by kseg evaluate.",
+        "IoU": f"one confusion matrix over all images of {' and '.join(splits)}, at their original size, "
+        "ignored pixels left out; printed again by kseg evaluate.",
         "curves": "loss and mIoU of the training run, at the network's input size, as model.fit logged them "
         "(history.csv).",
     }
@@ -164,10 +164,10 @@ def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]
 
 
 def _commands(folder: Path, source: str, splits: list[str]) -> list[str]:
-    model = folder / "model.keras"
+    model, small = folder / "model.keras", folder / EXPORTS / "model_int8.tflite"
     return [
         f"kseg evaluate {model} --data {source} --split {splits[0]}",
         f"kseg predict {model} IMAGE_OR_DIR --out predictions",
-        f"kseg export {model} --to tflite --precision int8 --data {source} --out {folder / EXPORTS}/model_int8.tflite",
-        f"kseg benchmark {model} {folder / EXPORTS}/*.tflite --data {source}",
+        f"kseg export {model} --to tflite --precision int8 --data {source} --out {small}",
+        f"kseg benchmark {model} {small} --data {source}",
     ]

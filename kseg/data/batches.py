@@ -164,8 +164,15 @@ class Batches(keras.utils.PyDataset):
             raise DataError("There is no image to make batches of")
         for name, value, least in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if not isinstance(value, int | np.integer) or value < least:
-                raise UsageError(f"Argument `{name}` must be an integer of at least {least}. Received: {value!r}")
-        self.samples, self.batch_size, self.seed, self.shuffle = samples, int(batch_size), int(seed), bool(shuffle)
+                raise UsageError(
+                    f"Argument `{name}` must be an integer of at least {least}. Received: {value!r}"
+                )
+        self.samples, self.batch_size, self.seed, self.shuffle = (
+            samples,
+            int(batch_size),
+            int(seed),
+            bool(shuffle),
+        )
         self._fixed = size is not None
         self.size = (int(size[0]), int(size[1])) if size is not None else samples[0].image.shape[:2]
         normalization = normalization or spec.normalization
@@ -236,7 +243,11 @@ class Batches(keras.utils.PyDataset):
     def _indices(self, epoch: int, batch: int) -> np.ndarray:
         if self._order[0] != epoch:
             count = len(self.samples)
-            order = np.random.default_rng((self.seed, epoch)).permutation(count) if self.shuffle else np.arange(count)
+            order = (
+                np.random.default_rng((self.seed, epoch)).permutation(count)
+                if self.shuffle
+                else np.arange(count)
+            )
             self._order = (epoch, order)
         return self._order[1][batch * self.batch_size : (batch + 1) * self.batch_size]
 

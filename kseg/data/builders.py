@@ -306,7 +306,11 @@ def prepare(
         OSError: when the cache cannot be written (disk full, no permission).
     """
     label = re.sub(r"[^A-Za-z0-9]+", "_", Path(source).name).strip("_")[:40] or "data"
-    slot = cache_dir(cache) / "datasets" / f"{label}-{hashlib.sha256(f'{source}|{variant}'.encode()).hexdigest()[:12]}"
+    slot = (
+        cache_dir(cache)
+        / "datasets"
+        / f"{label}-{hashlib.sha256(f'{source}|{variant}'.encode()).hexdigest()[:12]}"
+    )
     folder = slot / state
     inside = folder / _NAME / _VERSION
     if not inside.is_dir():

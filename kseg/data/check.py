@@ -124,7 +124,7 @@ def _look(folder: SemanticFolder, split: str, item: Item) -> Facts:
     if item.label is None:
         facts.fault("missing_mask", facts.where)
         return facts
-    where = item.label.relative_to(folder.path).as_posix()
+    where = facts.mask_where = item.label.relative_to(folder.path).as_posix()
     try:
         mask = folder.read_mask(item)
     except DataError as error:

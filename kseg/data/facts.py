@@ -19,6 +19,7 @@ class Facts:
     Attributes:
         split: its split.
         where: its path below the data folder, for messages.
+        mask_where: path of its mask file; empty where it has none of its own.
         size: (height, width) of the image; None when unreadable.
         digest: of its pixels.
         counts: id -> pixels of its mask; None when there is no usable mask.
@@ -30,6 +31,7 @@ class Facts:
 
     split: str
     where: str
+    mask_where: str = ""
     size: tuple[int, int] | None = None
     digest: str | None = None
     counts: dict[int, int] | None = None
@@ -50,9 +52,9 @@ class Facts:
             self.fault("unreadable_image", self.where, str(error))
             return
         self.size = (pixels.shape[0], pixels.shape[1])
-        self.digest = hashlib.blake2b(
-            pixels.tobytes() + repr(pixels.shape).encode(), digest_size=12
-        ).hexdigest()
+        digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=12)
+        digest.update(pixels.data)
+        self.digest = digest.hexdigest()
 
     def mask_failed(self, error: DataError, where: str) -> None:
         """Note why a mask could not be read."""

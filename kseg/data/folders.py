@@ -192,7 +192,9 @@ class SemanticFolder(Folder):
         values = _load_json(file)
         names = values.get("classes")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{file}: `classes` must be a list of names. Received: {names!r}. Example: {EXAMPLE}")
+            raise DataError(
+                f"{file}: `classes` must be a list of names. Received: {names!r}. Example: {EXAMPLE}"
+            )
         void = values.get("void_id")
         if void is not None and (not isinstance(void, int) or void < 0):
             raise DataError(f"{file}: `void_id` must be an id or absent. Received: {void!r}")
@@ -356,7 +358,9 @@ def read_folder(
     folder = Path(path).expanduser().resolve()
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"Data folder {folder} {what}. Give a folder with {LAYOUT}; or tfds:NAME; or sample:nuclei")
+        raise DataError(
+            f"Data folder {folder} {what}. Give a folder with {LAYOUT}; or tfds:NAME; or sample:nuclei"
+        )
     is_coco = any(folder.glob("instances_*.json"))
     if not (folder / "images").is_dir() or not (is_coco or (folder / "labels").is_dir()):
         found = sorted(entry.name for entry in folder.iterdir())[:8]
@@ -367,6 +371,8 @@ def read_folder(
         raise UsageError(f"`palette` and `id_map` are for label maps; {folder} has COCO instances")
     result = CocoFolder(folder) if is_coco else SemanticFolder(folder, palette, id_map)
     if not any(result.items.values()):
-        raise DataError(f"{folder} has no images: every folder in {folder / 'images'} is empty. Expected: {LAYOUT}")
+        raise DataError(
+            f"{folder} has no images: every folder in {folder / 'images'} is empty. Expected: {LAYOUT}"
+        )
     result.items = {split: items for split, items in result.items.items() if items}
     return result

@@ -105,8 +105,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     picture = ImageOps.exif_transpose(_open(data, name))
     if picture.mode in ("RGB", "RGBA", "RGBX"):
-        pixels = np.asarray(picture)
-        return pixels if pixels.shape[2] == 3 else np.ascontiguousarray(pixels[..., :3])
+        return np.array(np.asarray(picture)[..., :3], order="C")  # a copy: Pillow's own is read-only
     if picture.mode.startswith("I;16"):
         wide = np.asarray(picture).astype(np.uint32)
         grey = ((wide + 128) // 257).astype(np.uint8)
@@ -115,7 +114,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise DataError(
             f"'{name}' has 32-bit pixels, whose range nobody can know. Save it with 8 or 16 bits per channel"
         )
-    return np.asarray(picture.convert("RGB"))
+    return np.array(picture.convert("RGB"))
 
 
 def read_mask(
@@ -166,12 +165,18 @@ def decode_mask(
 
 def map_ids(ids: NDArray[Any], id_map: Mapping[int, int]) -> NDArray[Any]:
     """Replace ids by `{old: new}`, all at once (a swap works); ids that are not named stay."""
-    table = np.arange(max(int(ids.max(initial=0)), 255) + 1)
-    for old, new in id_map.items():
-        if 0 <= int(old) < len(table):
-            table[int(old)] = int(new)
-    mapped = table.astype(np.int32)[ids]
-    return mapped.astype(np.uint8) if mapped.min() >= 0 and mapped.max() <= 255 else mapped
+    if ids.size and ids.min() >= 0 and ids.max() < 1 << 16:
+        table = np.arange(int(ids.max()) + 1)
+        for old, new in id_map.items():
+            if 0 <= int(old) < len(table):
+                table[int(old)] = int(new)
+        mapped = table.astype(np.int32)[ids]
+    else:  # too wide for a table
+        values, place = np.unique(ids, return_inverse=True)
+        wanted = [int(id_map.get(int(value), int(value))) for value in values]
+        mapped = np.array(wanted, np.int32)[place].reshape(ids.shape)
+    small = mapped.size == 0 or (mapped.min() >= 0 and mapped.max() <= 255)
+    return mapped.astype(np.uint8) if small else mapped
 
 
 def _grey_step(picture: Image.Image, data: bytes) -> int:

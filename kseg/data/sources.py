@@ -139,8 +139,10 @@ class Source:
                 )
 
 
-def open_split(source: Source, split: str, limit: int | None, instances: bool) -> Samples:
-    """Samples of a cached builder of ours."""
+def open_split(
+    source: Source, builder: tfds.core.DatasetBuilder, split: str, limit: int | None, instances: bool
+) -> Samples:
+    """Return the samples of `split` out of the builder that the cache holds for `source`."""
     from kseg.data import builders
 
     def decode(example: Any, index: int) -> Sample:
@@ -149,7 +151,7 @@ def open_split(source: Source, split: str, limit: int | None, instances: bool) -
         return Sample(name, content.image, content.mask, content.instances)
 
     try:
-        records = builders.open_records(source.builder(), split, instances)
+        records = builders.open_records(builder, split, instances)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
@@ -218,7 +220,7 @@ class FolderSource(Source):
 
     def samples(self, split: str, limit: int | None = None, *, instances: bool = True) -> Samples:
         self.check_split(split)
-        return open_split(self, split, limit, instances)
+        return open_split(self, self.builder(), split, limit, instances)
 
 
 def open(  # the name that the package exports: kseg.data.open

@@ -18,6 +18,8 @@ from kseg.spec import Spec
 
 MOST_VOID = 0.5
 _SHOWN_COLORS = 8
+# Of one mask; a photograph among the masks has as many colours as pixels.
+_MOST_COLORS = 1000
 # Code of a fault of single files -> what is wrong with them, what to do.
 _FILE_FAULTS = {
     "missing_image": ("that the annotations list are missing", "Restore them, or remove their records"),
@@ -89,8 +91,8 @@ class Tally:
         split.images += 1
         for code, path, text in facts.faults:
             self._faults[code].append((path, text))
-        self._colors.update(facts.colors)
-        self._unknown.update(facts.unknown)
+        self._colors.update(dict(Counter(facts.colors).most_common(_MOST_COLORS)))
+        self._unknown.update(dict(Counter(facts.unknown).most_common(_MOST_COLORS)))
         if facts.size is not None:
             split.sizes[facts.size] += 1
         if facts.instances:
@@ -99,7 +101,7 @@ class Tally:
             split.counts.add(facts.counts)
             for index in facts.counts:
                 if not 0 <= index < self.spec.num_classes and index != self.spec.ignore_id:
-                    self._wrong_files[index].append(facts.where)
+                    self._wrong_files[index].append(facts.mask_where or facts.where)
         if facts.digest is not None:
             first = self._first_seen.setdefault(facts.digest, (facts.split, facts.where))
             if first[1] != facts.where:
@@ -215,7 +217,7 @@ class Tally:
             only, void = self.spec.classes[int(counts.pixels.argmax())], counts.void_share()
             fix = "Add images that show the other classes"
             if void:
-                fix = f"Masks in black and white? Then white is read as void: id_map={{{self.spec.ignore_id}: 1}}"
+                fix = f"White of black and white masks is read as void: id_map={{{self.spec.ignore_id}: 1}}"
             text = f"All valid pixels of split 'train' are '{only}' ({void:.0%} of all are void)"
             self.report.add("error", "one_class", text, fix, details=details)
             return

@@ -4,7 +4,7 @@
 entry in `registry.py`.
 """
 
-from kseg.encoders.build import build, normalization
+from kseg.encoders.construct import build, normalization
 from kseg.encoders.registry import names, resolve
 
 __all__ = ["build", "names", "normalization", "resolve"]

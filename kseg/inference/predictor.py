@@ -26,7 +26,7 @@ _WHOLE_PIXELS = 2048 * 1024
 _OPEN_TILE = 1024
 # Bytes of logits held at once: one band, and the rows that unfinished tiles still reach.
 _BAND_BYTES = 64 * 2**20
-_RING_BYTES = 768 * 2**20
+_RING_BYTES = 512 * 2**20
 
 
 class Predictor:
@@ -293,6 +293,7 @@ class Predictor:
                     columns=columns,
                     band=band,
                     classes=self.spec.num_classes,
+                    batch_size=self.batch_size,
                     run=self._run,
                 )
             )

@@ -82,6 +82,7 @@ class TiledView:
         columns: `(first, last)` columns of the image that are asked for.
         band: most rows that one call of `rows` will ask for.
         classes: number of logits per pixel.
+        batch_size: tiles that are run at once.
         run: makes the network calls.
     """
 
@@ -94,12 +95,14 @@ class TiledView:
         columns: tuple[int, int],
         band: int,
         classes: int,
+        batch_size: int,
         run: Run,
     ) -> None:
         if look.window is None:
             raise ValueError("a tiled view needs a window")
         height, width = image.shape[:2]
-        self._image, self._look, self._run = image, look, run
+        self._image, self._look = image, look
+        self._run, self._batch_size = run, batch_size
         self._tile = (min(look.window[0], height), min(look.window[1], width))
         self._tops = tile_starts(height, self._tile[0], overlap)
         lefts = tile_starts(width, self._tile[1], overlap)
@@ -145,10 +148,9 @@ class TiledView:
         top = self._tops[index]
         row_weight = self._row_weights[index][:, None, None]
         requests = [self._request(top, left) for left in self._lefts]
-        # The network runs a few tiles at a time, so that its answers do not pile up along a wide image.
-        step = 8
-        for begin in range(0, len(requests), step):
-            answers = self._run(requests[begin : begin + step])
+        # One batch after the other, so that answers do not pile up along a wide image.
+        for begin in range(0, len(requests), self._batch_size):
+            answers = self._run(requests[begin : begin + self._batch_size])
             for offset, logits in enumerate(answers):
                 tile = begin + offset
                 left, column_weight = self._lefts[tile], self._column_weights[tile]

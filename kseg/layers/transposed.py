@@ -180,7 +180,7 @@ class TransposedConv(keras.layers.Layer):
         if not self.learnable:
             self.kernel = bilinear_kernel(self.kernel_size)[..., None]
         else:
-            shape = (*self.kernel_size, channels)
+            shape: tuple[int, ...] = (*self.kernel_size, channels)
             if self.filters is not None:
                 shape = (*self.kernel_size, self.filters, channels)
             initializer = self._bilinear_values if self.bilinear else "glorot_uniform"

@@ -99,22 +99,29 @@ class PixelLoss(keras.losses.Loss):
             valid: bool (B, H, W).
             weights: float32 (B, H, W): the sample weight where valid, else 0.
         """
-        values = self.pixel_loss(labels, logits, valid)
+        values = self.pixel_loss(labels, logits)
+        valid = self.kept(values, valid)
         if self.class_weights is not None:
             values = values * ops.take(np.asarray(self.class_weights, "float32"), labels)
         values = ops.where(valid, values * weights, 0.0)
         return self._scaled(values, valid, weights)
 
-    def pixel_loss(self, labels: Any, logits: Any, valid: Any) -> Any:
+    def pixel_loss(self, labels: Any, logits: Any) -> Any:
         """Return the loss of each pixel, float32 (B, H, W), before masking and class weights."""
         raise NotImplementedError
+
+    def kept(self, values: Any, valid: Any) -> Any:
+        """Return which of the valid pixels count, bool (B, H, W). Default: all of them."""
+        return valid
 
     def _scaled(self, values: Any, valid: Any, weights: Any) -> Any:
         """Scale a masked map so that Keras' division by all its pixels ends as one by the valid pixels."""
         if self.reduction not in _MEANS:
             return values
         total = ops.cast(ops.size(values), "float32")
-        divisor = weights if self.reduction == "mean_with_sample_weight" else ops.cast(valid, "float32")
+        divisor = ops.cast(valid, "float32")
+        if self.reduction == "mean_with_sample_weight":
+            divisor = divisor * weights
         return values * ops.divide_no_nan(total, ops.sum(divisor))
 
     def _labels(self, y_true: Any, y_pred: Any) -> Any:

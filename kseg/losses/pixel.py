@@ -46,7 +46,7 @@ class PixelCrossEntropy(PixelLoss):
             )
         self.label_smoothing = float(label_smoothing)
 
-    def pixel_loss(self, labels: Any, logits: Any, valid: Any) -> Any:
+    def pixel_loss(self, labels: Any, logits: Any) -> Any:
         """Return the cross-entropy of each pixel."""
         values = cross_entropy(labels, logits)
         if self.label_smoothing == 0.0:
@@ -90,7 +90,7 @@ class Focal(PixelLoss):
             raise UsageError(f"Focal `gamma` must be a finite number >= 0. Received: {gamma!r}")
         self.gamma = float(gamma)
 
-    def pixel_loss(self, labels: Any, logits: Any, valid: Any) -> Any:
+    def pixel_loss(self, labels: Any, logits: Any) -> Any:
         """Return the focal loss of each pixel."""
         values = cross_entropy(labels, logits)
         # 1 - p = -expm1(-ce) keeps its digits near p = 1. The floor keeps the gradient of x^gamma finite
@@ -144,24 +144,20 @@ class OnlineHardExample(PixelLoss):
         self.threshold = float(threshold)
         self.min_kept = float(min_kept)
 
-    def reduce_loss(self, labels: Any, logits: Any, valid: Any, weights: Any) -> Any:
-        """Narrow `valid` to the hard pixels, then go on as any pixel loss."""
-        hard = self._hard(ops.stop_gradient(cross_entropy(labels, logits)), valid)
-        return super().reduce_loss(labels, logits, hard, weights * ops.cast(hard, "float32"))
-
-    def pixel_loss(self, labels: Any, logits: Any, valid: Any) -> Any:
+    def pixel_loss(self, labels: Any, logits: Any) -> Any:
         """Return the cross-entropy of each pixel."""
         return cross_entropy(labels, logits)
 
-    def _hard(self, values: Any, valid: Any) -> Any:
-        """Return the bool map of kept pixels. Fixed shapes only, so that JAX can compile it."""
+    def kept(self, values: Any, valid: Any) -> Any:
+        """Return the bool map of hard pixels. Fixed shapes only, so that JAX can compile it."""
+        values = ops.stop_gradient(values)
         # Void pixels get -1 and so are sorted before every valid one.
         flat = ops.reshape(ops.where(valid, values, -1.0), (-1,))
         count = ops.sum(ops.cast(valid, "int32"))
         kept = ops.maximum(ops.cast(ops.ceil(self.min_kept * ops.cast(count, "float32")), "int32"), 1)
         last = ops.take(ops.sort(flat), ops.cast(ops.size(flat), "int32") - kept)
         bound = ops.minimum(last, -float(np.log(self.threshold)))
-        # `>=`: the pixel that sets `last` is kept; at p == threshold exactly it makes no difference.
+        # `>=`, because the pixel that sets `last` is kept (and so is one at exactly the threshold).
         return ops.logical_and(valid, values >= bound)
 
     def get_config(self) -> dict[str, Any]:

@@ -21,8 +21,10 @@ _BASE = 1 << 24
 def _class_map(logits: Any) -> Any:
     """Return the int32 argmax over the last axis."""
     if keras.backend.backend() == "tensorflow":
-        # Twice as fast there as ops.argmax, which first replaces negative zeros.
-        return ops.cast(ops.top_k(logits, 1, sorted=False)[1][..., 0], "int32")
+        # Twice as fast as keras.ops.argmax, which first replaces negative zeros.
+        import tensorflow as tf
+
+        return tf.argmax(logits, axis=-1, output_type=tf.int32)
     return ops.cast(ops.argmax(logits, axis=-1), "int32")
 
 

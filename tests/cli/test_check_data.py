@@ -49,7 +49,7 @@ def test_wrong_data_exits_with_one_and_names_file_and_repair(folder, capsys):
     assert main(["check-data", str(folder)]) == 1
     output = capsys.readouterr().out
     assert "not fit for training" in output
-    assert "images/train/a.png" in output
+    assert "labels/train/a.png" in output
     assert "id_map=" in output
     assert main(["check-data", str(folder), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["findings"][0]["code"] == "ids_out_of_range"

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kseg.data import sources
-from kseg.data.check import check
+from kseg.data import check, sources
 from kseg.data.ids import likely_fix, listed
 from kseg.data.palette import Palette
 from kseg.errors import DataError, UsageError
+from kseg.spec import Spec
 
 COLORS = ((128, 64, 128), (64, 0, 128), (10, 20, 30))
 CLASSES = {"classes": ["road", "car", "tree"], "palette": COLORS, "void_id": 9, "void_color": [0, 0, 0]}
@@ -347,6 +347,31 @@ def test_broken_coco_json_is_no_data_set(coco):
     (coco / "instances_val.json").write_text("[]")
     with pytest.raises(DataError, match="lacks images"):
         check(coco)
+
+
+class Stream(sources.Source):
+    """An opened set without files, as TFDS sets are."""
+
+    def __init__(self, masks):
+        self.name, self.kind, self.splits = "tfds:x", "tfds", {"train": len(masks)}
+        self.spec = Spec(classes=("a", "b"))
+        self._samples = [
+            sources.Sample(str(index), np.zeros((2, 2, 3), np.uint8), np.array(mask, np.uint8), None)
+            for index, mask in enumerate(masks)
+        ]
+
+    def samples(self, split, limit=None):
+        return self._samples[:limit]
+
+
+def test_sets_without_files_are_checked_through_their_samples():
+    report = check(Stream([[[0, 1], [1, 255]], [[0, 0], [0, 0]]]))
+    assert report.findings == []
+    assert report.splits["train"].counts.pixels.tolist() == [5, 2]
+    assert only(check(Stream([[[0, 1], [1, 7]]]))).code == "ids_out_of_range"
+    assert only(check(Stream([[[0, 1]]]))).code == "size_mismatch"
+    with pytest.raises(UsageError, match="palette"):
+        check(Stream([]), palette={(0, 0, 0): 0})
 
 
 @pytest.mark.parametrize(

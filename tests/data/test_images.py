@@ -59,6 +59,7 @@ def grey_png(rows: np.ndarray, depth: int) -> bytes:
 def test_lossless_rgb_is_exact(kind):
     image = decode_image(encode(RGB, kind), "a")
     assert image.dtype == np.uint8
+    assert image.flags.writeable
     np.testing.assert_array_equal(image, RGB)
 
 
@@ -216,6 +217,8 @@ def test_id_map_replaces_all_at_once_and_keeps_the_rest():
     wide = map_ids(ids, {2: 1000})
     assert wide.dtype == np.int32
     assert wide.tolist() == [[0, 1, 1000, 255]]
+    huge = np.array([[-1, 2_000_000_000, 7]], np.int32)
+    assert map_ids(huge, {2_000_000_000: 1, -1: 255}).tolist() == [[255, 1, 7]]
     np.testing.assert_array_equal(decode_mask(encode(ids), "a", id_map={255: 1, 2: 255}), [[0, 1, 255, 1]])
 
 

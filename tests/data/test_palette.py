@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kseg.data.palette import Palette, UnknownColorError, hex_color, pack, parse_color, unpack
@@ -17,6 +17,7 @@ COLORS = ((128, 64, 128), (64, 0, 128), (10, 20, 30))
 NAMES = ("road", "car", "tree")
 
 
+@settings(deadline=None)
 @given(st.integers(2, 300), st.integers(0, 2**32 - 1))
 def test_round_trip_of_any_class_map(classes, seed):
     colors = np.array([(i % 256, i // 256, 255 - i % 256) for i in range(classes)], np.uint8)
@@ -27,6 +28,7 @@ def test_round_trip_of_any_class_map(classes, seed):
     assert result.dtype == (np.uint8 if classes <= 256 else np.int32)
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_pack_and_hex_are_reversible(color):
     assert unpack(int(pack(np.array(color, np.uint8)))) == color

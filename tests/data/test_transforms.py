@@ -304,6 +304,12 @@ def test_resized_image_and_mask_agree(factor):
     np.testing.assert_array_equal(resize_image(colored(large), (6, 8)), colored(mask))
 
 
+def test_reduced_mask_takes_centre_pixels():
+    mask = np.arange(81, dtype=np.int32).reshape(9, 9)
+    np.testing.assert_array_equal(resize_mask(mask, (3, 3)), mask[1::3, 1::3])
+    np.testing.assert_array_equal(resize_mask(mask[None], (3, 9))[0], mask[1::3])
+
+
 def test_preprocess_is_the_formula():
     image = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(np.uint8)
     caffe = Normalization(order="bgr", mean=(104.0, 116.7, 122.7), std=(1.0, 2.0, 3.0))

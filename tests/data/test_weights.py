@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,6 +18,7 @@ from kseg.errors import DataError, UsageError
 counts_of = st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any)
 
 
+@settings(deadline=None)
 @given(counts_of, st.sampled_from(SCHEMES), st.floats(0, 1))
 def test_weights_are_finite_and_positive_and_rare_is_never_lighter(counts, scheme, power):
     weights = class_weights(counts, scheme, power=power)
@@ -30,6 +31,7 @@ def test_weights_are_finite_and_positive_and_rare_is_never_lighter(counts, schem
     assert (np.diff(weights[present][order]) <= 1e-9 * weights[present][order][:-1]).all()
 
 
+@settings(deadline=None)
 @given(counts_of, st.sampled_from(SCHEMES))
 def test_mean_one_keeps_the_mean_over_pixels(counts, scheme):
     shares = np.array(counts) / sum(counts)

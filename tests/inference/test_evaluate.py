@@ -101,7 +101,7 @@ def test_bad_truth_is_named() -> None:
     image = picture(np.zeros((4, 5)))
     with pytest.raises(DataError, match=r"'odd': the mask is 5x4, its image 4x5"):
         evaluate(predict, Samples([Sample("odd", image, np.zeros((5, 4), np.uint8))], spec))
-    with pytest.raises(DataError, match="'far'.*ids 9"):
+    with pytest.raises(DataError, match=r"'far'.*ids 9"):
         evaluate(predict, Samples([Sample("far", image, np.full((4, 5), 9, np.uint8))], spec))
     with pytest.raises(DataError, match="no samples"):
         evaluate(predict, Samples([], spec))

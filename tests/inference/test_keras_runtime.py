@@ -106,8 +106,8 @@ def test_every_suffix_of_setup_is_known_and_others_are_listed(tmp_path: Path) ->
         load_runtime(tmp_path / "model.pt")
     with pytest.raises(ArtefactError, match="does not exist"):
         load_runtime(tmp_path / "model.keras")
+    (tmp_path / "folder.keras").mkdir()
     with pytest.raises(ArtefactError, match="is a folder"):
-        (tmp_path / "folder.keras").mkdir()
         load_runtime(tmp_path / "folder.keras")
 
 

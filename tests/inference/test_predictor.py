@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fake_runtime import Identity, Smooth, picture, toy_spec
 from numpy.typing import NDArray
 from PIL import Image
 
 from kseg.errors import DataError, UsageError
 from kseg.inference import Predictor, predictor, views
-from fake_runtime import Identity, Smooth, picture, toy_spec
 
 RNG = np.random.default_rng(0)
 ODD_SIZES = [(1, 1), (1, 90), (90, 1), (33, 47), (34, 47), (33, 48), (66, 94)] + [

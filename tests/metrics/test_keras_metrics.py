@@ -80,6 +80,16 @@ def test_ids_last_axis_dtypes_and_pieces():
     np.testing.assert_array_equal(pieces.confusion().matrix, whole.confusion().matrix)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_low_precision_logits(dtype):
+    labels, logits = make_batch()
+    low = tf.cast(logits, dtype)
+    metric = metrics.MeanIoU(CLASSES)
+    metric.update_state(labels, low)
+    wanted = Confusion(CLASSES).update(labels, tf.cast(low, "float32").numpy().argmax(-1))
+    np.testing.assert_array_equal(metric.confusion().matrix, wanted.matrix)
+
+
 def test_ties_go_to_the_lower_class():
     metric = metrics.ConfusionMatrix(3)
     metric.update_state(np.zeros((1, 1, 2), "int32"), np.array([[[[0, 0, 0], [-1, 2, 2]]]], "float32"))

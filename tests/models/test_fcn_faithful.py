@@ -1,0 +1,203 @@
+"""The checks that a faithful FCN passes: sizes, offsets, alignment, fixed kernels, staged training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kseg.encoders import build
+from kseg.errors import UsageError
+from kseg.layers import TransposedConv, bilinear_kernel
+from kseg.losses import PixelCrossEntropy
+from kseg.models import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCNAlexNet, create, transfer
+
+SMALL: dict[str, Any] = {"num_classes": 3, "width": 0.03, "dropout": 0.0, "head_channels": 16}
+
+
+def _random_scores(model: keras.Model, seed: int = 0) -> None:
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.name.startswith("score") and layer.weights:
+            layer.set_weights([random.normal(0, 0.5, w.shape).astype("float32") for w in layer.weights])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("FCN32s", 134_346_581),
+        ("FCN16s", 134_357_354),
+        ("FCN8s", 134_362_751),
+        ("FCN8sAtOnce", 134_362_751),
+        ("FCNAlexNet", 56_954_261),
+    ],
+)
+@pytest.mark.parametrize("padding", ["same", "paper"])
+def test_trainable_parameters_are_the_ledgers(name: str, padding: str, count: int) -> None:
+    # A 4096-channel head holds nine tenths of the parameters: counted by hand, not filled with numbers.
+    thin = create(name, num_classes=21, padding=padding, head_channels=8)
+    kernel = 6 if name == "FCNAlexNet" else 7
+    deep = 256 if name == "FCNAlexNet" else 512
+
+    def head(channels: int) -> int:
+        fc6 = kernel * kernel * deep * channels + channels
+        return fc6 + channels * channels + channels + 21 * channels
+
+    found = sum(int(np.prod(w.shape)) for w in thin.trainable_weights)
+    assert found - head(8) + head(4096) == count
+
+
+def test_default_head_has_4096_channels_times_width() -> None:
+    model = FCN32s(width=0.125)
+    assert [model.get_layer(name).filters for name in ("fc6", "fc7")] == [512, 512]
+
+
+@pytest.mark.parametrize(
+    ("network", "sizes", "offsets"),
+    [
+        (FCN32s, {"upscore32": 544}, {"logits": 19}),
+        (FCN16s, {"upscore2": 34, "score_pool4": 44, "upscore16": 560}, {"score_pool4c": 5, "logits": 27}),
+        (
+            FCN8s,
+            {"upscore2": 34, "upscore_pool4": 70, "score_pool3": 88, "upscore8": 568},
+            {"score_pool4c": 5, "score_pool3c": 9, "logits": 31},
+        ),
+        (FCN8sAtOnce, {"upscore8": 568}, {"score_pool4c": 5, "score_pool3c": 9, "logits": 31}),
+        (FCNAlexNet, {"conv1": 173, "pool1": 86, "pool2": 43, "pool5": 21, "upscore32": 543}, {"logits": 18}),
+    ],
+)
+def test_paper_form_at_500_has_the_size_chain(network: Any, sizes: dict, offsets: dict) -> None:
+    model = network(input_shape=(500, 500, 3), padding="paper", **SMALL)
+    if network is not FCNAlexNet:
+        pools = {f"block{n}_pool": size for n, size in enumerate((349, 175, 88, 44, 22), start=1)}
+        sizes = {**pools, "block1_conv1": 698, **sizes}
+    assert model.get_layer("fc6").output.shape[1:3] == (16, 16)
+    for name, size in sizes.items():
+        assert model.get_layer(name).output.shape[1:3] == (size, size), name
+    for name, offset in offsets.items():
+        assert model.get_layer(name).offset == (offset, offset), name
+    assert model.output.shape == (None, 500, 500, 3)
+
+
+def test_shifting_the_image_by_32_shifts_the_paper_output_by_32() -> None:
+    keras.utils.set_random_seed(0)
+    model = FCN32s(padding="paper", **SMALL)
+    _random_scores(model)
+    image = np.zeros((1, 256, 256, 3), "float32")
+    image[:, 96:128, 96:128] = np.random.default_rng(0).normal(size=(1, 32, 32, 3))
+    moved = np.roll(image, (32, 32), (1, 2))
+    first, second = (np.asarray(model(x)) for x in (image, moved))
+    assert np.ptp(first[:, 32:192, 32:192]) > 1e-5
+    np.testing.assert_allclose(
+        second[:, 64:224, 64:224], first[:, 32:192, 32:192], atol=1e-5 * max(1.0, np.abs(first).max())
+    )
+
+
+def test_enlargements_are_fixed_per_channel_and_sum_to_the_factor_squared() -> None:
+    model = FCN8s(padding="paper", **SMALL)
+    found = {layer.name: layer for layer in model.layers if isinstance(layer, TransposedConv)}
+    assert {name: layer.strides[0] for name, layer in found.items()} == {
+        "upscore2": 2,
+        "upscore_pool4": 2,
+        "upscore8": 8,
+    }
+    for layer in found.values():
+        assert not layer.weights
+        factor = layer.strides[0]
+        assert bilinear_kernel(layer.kernel_size).sum() == pytest.approx(factor**2)
+        # One hot pixel in one channel comes out as the kernel, in that channel only.
+        hot = np.zeros((1, 3, 3, 3), "float32")
+        hot[0, 1, 1, 1] = 1
+        out = np.asarray(layer(hot))[0]
+        assert out[..., [0, 2]].max() == 0
+        assert out[..., 1].sum() == pytest.approx(factor**2)
+
+
+def test_learned_enlargement_starts_bilinear_and_the_last_stays_fixed() -> None:
+    model = FCN8s(upsampling="learned", encoder="resnet18", **{**SMALL, "width": 0.125})
+    learned = [layer.name for layer in model.layers if isinstance(layer, TransposedConv) and layer.weights]
+    assert learned == ["upscore2", "upscore_pool4"]
+    kernel = model.get_layer("upscore2").get_weights()[0]
+    assert kernel.shape == (4, 4, 3)
+    np.testing.assert_allclose(kernel[..., 2], bilinear_kernel(4))
+    assert FCN32s(upsampling="learned", **SMALL).get_layer("upscore32").weights
+
+
+def test_first_loss_is_the_logarithm_of_the_number_of_classes() -> None:
+    model = FCN8s(**SMALL)
+    image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    logits = np.asarray(model(image))
+    assert not logits.any()
+    masks = np.random.default_rng(1).integers(0, 3, (1, 64, 64)).astype("int32")
+    assert float(PixelCrossEntropy(ignore_id=255)(masks, logits)) == pytest.approx(np.log(3), rel=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["same", "paper"])
+def test_16s_started_from_32s_gives_the_output_of_32s(padding: str) -> None:
+    keras.utils.set_random_seed(0)
+    coarse, fine = (net(padding=padding, **SMALL) for net in (FCN32s, FCN16s))
+    _random_scores(coarse)
+    copied = transfer(coarse, fine)
+    assert {"block1_conv1", "fc6", "score_fr"} <= set(copied)
+    assert "score_pool4" not in copied
+    image = np.random.default_rng(0).normal(size=(1, 192, 192, 3)).astype("float32")
+    first, second = (np.asarray(model(image))[:, 48:144, 48:144] for model in (coarse, fine))
+    # Enlarging 2 x and 16 x is not quite enlarging 32 x.
+    assert np.abs(first - second).max() < 0.15 * np.ptp(first)
+
+
+def test_networks_that_share_no_layer_are_not_transferred() -> None:
+    with pytest.raises(UsageError, match="share no layer"):
+        transfer(FCN32s(**SMALL), create("unet", num_classes=3, width=0.125))
+
+
+def test_ignored_pixels_give_no_gradient() -> None:
+    model = FCN8s(**SMALL)
+    _random_scores(model)
+    image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    masks = np.full((1, 64, 64), 255, "int32")
+    with tf.GradientTape() as tape:
+        loss = PixelCrossEntropy(ignore_id=255)(masks, model(image, training=True))
+    gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
+    assert float(loss) == 0
+    assert all(not np.any(gradient) for gradient in gradients)
+
+
+def test_at_once_scales_the_gradient_through_pool3_and_pool4() -> None:
+    plain, once = FCN8s(**SMALL), FCN8sAtOnce(**SMALL)
+    for level, scale in ((3, 1e-4), (4, 1e-2)):
+        for layer in once.layers:
+            if layer.weights:
+                layer.set_weights(plain.get_layer(layer.name).get_weights())
+        x = tf.constant(np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype("float32"))
+        score = keras.layers.Conv2D(3, 1)
+        score.build(x.shape)
+        slopes = []
+        for pooled in (lambda y: y, once.get_layer(f"scale_pool{level}")):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(score(pooled(x)) ** 2 if False else score(pooled(x)))
+            slopes.append(np.asarray(tape.gradient(total, x)))
+        np.testing.assert_allclose(slopes[1], scale * slopes[0], rtol=1e-5)
+        assert f"scale_pool{level}" not in {layer.name for layer in plain.layers}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "kernel", "field"), [("vgg16", 7, 404), ("alexnet", 6, 355)]
+)
+def test_receptive_field_of_fc7(encoder: str, kernel: int, field: int) -> None:
+    size, steps = 1, []
+    image = keras.Input((512, 512, 3))
+    features = build(encoder, image, first_pad=100, width=0.05)
+    model = keras.Model(image, features[32])
+    for layer in model.layers:
+        window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
+        if window:
+            steps.append((window[0], layer.strides[0]))
+    steps.append((kernel, 1))
+    for window, stride in reversed(steps):
+        size = (size - 1) * stride + window
+    assert size == field

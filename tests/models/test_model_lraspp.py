@@ -1,0 +1,36 @@
+"""LR-ASPP through the battery, and torchvision's parameter count."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import keras
+from battery import ModelBattery
+
+from kseg.models import LRASPP
+from kseg.models.summary import parameters
+
+
+class TestLRASPP(ModelBattery):
+    architecture = "LRASPP"
+    toy: ClassVar = {"width": 0.25}
+    steps = 60
+
+
+def test_parameters_are_torchvisions() -> None:
+    assert parameters(LRASPP(num_classes=21))[0] == 3_221_538
+
+
+def test_deep_features_have_stride_16_and_the_low_score_stride_8() -> None:
+    model = LRASPP(input_shape=(128, 160, 3), num_classes=2, width=0.25)
+    assert model.info.stride == 16
+    assert model.get_layer("gate").output.shape[1:3] == (8, 10)
+    assert model.get_layer("score_low").output.shape[1:3] == (16, 20)
+
+
+def test_an_encoder_that_cannot_be_dilated_is_used_at_stride_32() -> None:
+    model = LRASPP(input_shape=(64, 96, 3), num_classes=2, encoder="resnet18", width=0.125)
+    assert model.info.stride == 32
+    assert model.get_layer("gate").output.shape[1:3] == (2, 3)
+    assert isinstance(model.get_layer("score_low"), keras.layers.Conv2D)
+    assert model.get_layer("score_low").output.shape[1:3] == (8, 12)

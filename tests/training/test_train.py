@@ -1,0 +1,265 @@
+"""`train` end to end on a small folder: files, resuming after a kill, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import kseg
+from kseg.errors import DataError, UsageError
+from kseg.training import TrainConfig, checkpoint, train
+
+SPLITS = {"train": 12, "val": 4}
+
+
+def make_folder(root: Path, splits: dict[str, int] = SPLITS, size: tuple[int, int] = (24, 32)) -> Path:
+    """Write noisy images of coloured squares: three classes that a small network can tell apart."""
+    rng = np.random.default_rng(0)
+    for split, count in splits.items():
+        for kind in ("images", "labels"):
+            (root / kind / split).mkdir(parents=True)
+        for index in range(count):
+            mask = rng.integers(0, 3, (size[0] // 8, size[1] // 8)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+            image = (mask[..., None] * 90 + rng.integers(0, 40, (*size, 3))).astype(np.uint8)
+            Image.fromarray(image).save(root / "images" / split / f"{index}.png")
+            Image.fromarray(mask).save(root / "labels" / split / f"{index}.png")
+    (root / "classes.json").write_text(json.dumps({"classes": ["a", "b", "c"], "void_id": 255}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("data") / "squares")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def config(folder: Path, out: Path, **changes: object) -> TrainConfig:
+    values = {
+        "model": "unet",
+        "model_args": {"width": 0.0625, "dropout": 0.2},
+        "data": str(folder),
+        "out": str(out),
+        "epochs": 4,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "ema": 0.9,
+        "seed": 3,
+        "tensorboard": False,
+        **changes,
+    }
+    return TrainConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[str]]:
+    """One uninterrupted run: its folder, its result and what it said."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    lines: list[str] = []
+    return out, train(config(folder, out), lines.append), lines
+
+
+def history(out: Path) -> list[dict[str, str]]:
+    with open(out / "history.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def state(out: Path) -> dict[str, np.ndarray]:
+    stored = checkpoint.load(out)
+    assert stored is not None
+    return stored[1]
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    first, second = state(a), state(b)
+    assert first.keys() == second.keys()
+    assert any(name.startswith("average/") for name in first)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+    shown = ("epoch", "loss", "val_loss", "val_miou", "learning_rate")
+    assert [[row[key] for key in shown] for row in history(a)] == [[row[key] for key in shown] for row in history(b)]
+    for one, other in zip(kseg.load(a / "model.keras").weights, kseg.load(b / "model.keras").weights, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+
+
+def test_a_run_folder_has_model_history_and_record(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+    out, result, lines = finished
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["result"] == result
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["resolved"]["total_steps"] == 12
+    rows = history(out)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    best = max(float(row["val_miou"]) for row in rows)
+    assert result["val_miou"] == pytest.approx(best)
+    assert sum(line.startswith("epoch ") for line in lines) == 4
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_the_model_carries_its_spec_and_takes_any_size(finished: tuple[Path, dict, list[str]]) -> None:
+    out, result, _ = finished
+    model = kseg.load(out / "model.keras")
+    spec = model.spec
+    assert spec.classes == ("a", "b", "c")
+    assert spec.architecture == "UNet"
+    assert spec.arch_args["width"] == 0.0625
+    assert spec.input_size == (24, 32)
+    assert spec.data["fingerprint"] == json.loads((out / "run.json").read_text())["data"]["fingerprint"]
+    assert spec.recipe["seed"] == 3
+    assert spec.recipe["result"]["val_miou"] == result["val_miou"]
+    assert tuple(model.input_shape) == (None, None, None, 3)
+    assert keras.ops.shape(model(np.zeros((1, 17, 41, 3), "float32"))) == (1, 17, 41, 3)
+
+
+def test_the_saved_score_is_that_of_the_saved_weights(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+    out, result, _ = finished
+    model = kseg.load(out / "model.keras")
+    batches = kseg.data.load(folder, "val", batch_size=4, normalization=model.spec.normalization)
+    metric = kseg.metrics.MeanIoU(num_classes=3)
+    for images, masks in (batches[i] for i in range(len(batches))):
+        metric.update_state(masks, model(images))
+    assert float(metric.result()) == pytest.approx(result["val_miou"], abs=1e-5)
+
+
+def test_same_seed_same_weights(finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path) -> None:
+    train(config(folder, tmp_path / "again"), lambda line: None)
+    assert_same_training(finished[0], tmp_path / "again")
+
+
+def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
+    finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    arguments = config(folder, out).to_dict()
+    # After its second checkpoint the process waits inside epoch 3, so that the kill cannot come too late.
+    code = (
+        "import json, sys, time\n"
+        "from kseg.training import TrainConfig, callbacks, train\n"
+        "step = callbacks.StopOnNaN.on_train_batch_end\n"
+        "def slow(self, batch, logs=None):\n"
+        "    step(self, batch, logs)\n"
+        "    if self._epoch == 2 and batch == 1:\n"
+        "        time.sleep(600)\n"
+        "callbacks.StopOnNaN.on_train_batch_end = slow\n"
+        "train(TrainConfig.from_dict(json.loads(sys.argv[1])), print)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(arguments)], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        while not (out / "history.csv").is_file() or len(history(out)) < 2:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "no two epochs within four minutes"
+            time.sleep(0.1)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(history(out)) == 2
+    lines: list[str] = []
+    train(config(folder, out, resume=True), lines.append)
+    assert "resuming behind epoch 2 of 4" in lines
+    assert_same_training(finished[0], out)
+    assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
+
+
+def test_a_finished_run_is_not_trained_further(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+    out, result, _ = finished
+    before = (out / "model.keras").stat().st_mtime_ns
+    lines: list[str] = []
+    assert train(config(folder, out, resume=True), lines.append) == result
+    assert "nothing is left" in lines[0]
+    assert (out / "model.keras").stat().st_mtime_ns == before
+
+
+def test_a_folder_in_use_is_refused(finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not empty: continue it with --resume"):
+        train(config(folder, finished[0]))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="not empty: give another --out"):
+        train(config(folder, tmp_path))
+    with pytest.raises(UsageError, match="is a file"):
+        train(config(folder, tmp_path / "notes.txt"))
+
+
+def test_resuming_with_other_arguments_is_refused(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"other arguments \(epochs: 4 -> 9; seed: 3 -> 4\)"):
+        train(config(folder, finished[0], resume=True, epochs=9, seed=4))
+
+
+def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data", {"train": 4, "val": 2})
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(config(data, out), _interrupt_at_first_epoch)
+    Image.new("RGB", (32, 24)).save(data / "images" / "train" / "new.png")
+    Image.new("L", (32, 24)).save(data / "labels" / "train" / "new.png")
+    with pytest.raises(DataError, match="changed since this run was started"):
+        train(config(data, out, resume=True))
+
+
+def _interrupt_at_first_epoch(line: str) -> None:
+    if line.startswith("epoch 1/"):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        _interrupt_at_first_epoch(line)
+
+    out = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(config(folder, out), say)
+    assert "interrupted after 1 finished epochs; go on with: kseg train --resume" in lines[-1]
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert kseg.load(out / "model.keras").spec.classes == ("a", "b", "c")
+    assert [entry for entry in out.rglob("*") if entry.name.startswith(".kseg-")] == []
+
+
+def test_a_wrong_argument_leaves_no_run_folder(folder: Path, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"model": "unett"}, "Did you mean"),
+        ({"loss": "crossentropie"}, "Unknown loss"),
+        ({"model_args": {"widht": 1}}, "Did you mean 'width'"),
+        ({"val_split": "validate"}, "no split"),
+        ({"warmup_steps": 99}, "less than the 12 steps"),
+    ):
+        with pytest.raises((UsageError, DataError), match=message):
+            train(config(folder, tmp_path / "run", **changes), lambda line: None)
+        assert not (tmp_path / "run").exists()
+
+
+def test_mixed_precision_trains_and_saves_a_float32_model(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(config(folder, out, precision="mixed_bfloat16", epochs=1), lambda line: None)
+    model = kseg.load(out / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert {variable.dtype for variable in model.weights} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_no_val_split_keeps_the_latest_model_and_says_so(tmp_path: Path) -> None:
+    data = make_folder(tmp_path / "data", {"train": 4})
+    lines: list[str] = []
+    result = train(config(data, tmp_path / "run", epochs=2), lines.append)
+    assert result["val_miou"] is None
+    assert result["best_epoch"] == 2
+    assert any("has no val split" in line for line in lines)

@@ -1,8 +1,8 @@
 """Images per second of the input pipeline, so that it is never the bottleneck of training.
 
-Rows: `Batches` as a plain loop; `Batches` as `model.fit` takes them in on the Keras backend in use (a model of one
-weight, so that nothing else costs); `Batches.as_tf_data`; each augmented and normalised, decoded images in memory;
-the same without memory; and TFDS decoding the same data set alone, for comparison.
+Rows: `Batches` as a plain loop; `Batches` as `model.fit` takes them in on the Keras backend in use (a model
+of one weight, so that nothing else costs); `Batches.as_tf_data`; each augmented and normalised, decoded
+images in memory; the same without memory; and TFDS decoding the same data set alone, for comparison.
 
     python benchmarks/input_pipeline.py --data ../shared/data/camvid --json
 """

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kseg.errors import ArtefactError, UsageError
@@ -36,6 +36,7 @@ def test_json_round_trip_keeps_everything() -> None:
     assert Spec.from_dict(json.loads(json.dumps(FULL.to_dict()))) == FULL
 
 
+@settings(deadline=None)
 @given(
     classes=st.lists(st.text(min_size=1), min_size=1, max_size=8, unique=True),
     size=st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999)),

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import kseg
+from kseg.cli import quiet_import
 from kseg.errors import KsegError, did_you_mean
 
 # Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
@@ -91,7 +92,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     args = _parse(command, arguments)
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+        quiet_import.install()
     try:
         return int(_load(command).run(args))
     except KeyboardInterrupt:
@@ -102,6 +103,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
             raise
         error_line(str(error))
         return error.exit_code
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if args.debug:
             raise

@@ -82,8 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run, "--seed", type=whole(0), metavar="N", help="of weights, dropout, shuffling and augmentation (0)"
     )
     board = run.add_mutually_exclusive_group()
-    _add(board, "--tensorboard", action="store_true", help="write TensorBoard files; default: if it is installed")
-    _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write no TensorBoard files")
+    _add(
+        board,
+        "--tensorboard",
+        action="store_true",
+        help="default: if TensorBoard is installed",
+    )
+    _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write none")
     _data_arguments(parser.add_argument_group("data"), count)
     net = parser.add_argument_group("model")
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")

@@ -121,9 +121,10 @@ def _image_bytes(image: np.ndarray, file: Path | None) -> bytes:
     if file is not None and file.suffix.lower() in (".jpg", ".jpeg", ".png"):
         data = file.read_bytes()
         plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if plain is not None and plain.shape == image.shape and plain.dtype == np.uint8:
-            if cv2.norm(plain[..., ::-1], image, cv2.NORM_L1) <= image.size:
-                return data
+        if plain is None or plain.shape != image.shape or plain.dtype != np.uint8:
+            return _png(image[..., ::-1])
+        if cv2.norm(plain[..., ::-1], image, cv2.NORM_L1) <= image.size:
+            return data
     return _png(image[..., ::-1])
 
 
@@ -158,7 +159,7 @@ def _encode(records: Records, split: str, index: int) -> dict[str, Any]:
     return example
 
 
-class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """The TFDS builder of a data folder: `name`, `image`, `mask` and, where there are any, `instances`."""
 
     VERSION = tfds.core.Version(_VERSION)
@@ -197,8 +198,8 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise
 
 
-class CachedBuilder(ReadOnlyBuilder, skip_registration=True):
-    """A finished `FolderBuilder`. TFDS reads array_record files through `as_data_source` only; this adds `as_dataset`."""
+class CachedBuilder(ReadOnlyBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A finished `FolderBuilder`, with `as_dataset`: TFDS reads array_record by `as_data_source` only."""
 
     def _as_dataset(
         self, split: Any, decoders: Any = None, read_config: Any = None, shuffle_files: bool = False
@@ -239,7 +240,8 @@ class _Progress:
 
     def close(self) -> None:
         if self._shown:
-            line = f"kseg: {self._text}: {self._done}/{self._total} images, {time.monotonic() - self._start:.0f} s"
+            seconds = time.monotonic() - self._start
+            line = f"kseg: {self._text}: {self._done}/{self._total} images, {seconds:.0f} s"
             print(f"\r{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
@@ -352,6 +354,8 @@ def decode_example(example: Mapping[str, Any]) -> tuple[str, Content]:
     """Decode what `open_records` gives: the name, and image, mask and instances."""
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
     mask = cv2.imdecode(np.frombuffer(example["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or mask is None:
+        raise DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
     if mask.dtype != np.uint8:
         mask = mask.astype(np.int32)
     found = None

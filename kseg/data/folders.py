@@ -37,7 +37,8 @@ def ids_message(wrong: Sequence[int], spec: Spec, where: str) -> str:
     shown = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
     return (
         f"{where}: mask ids {shown} are neither classes (0-{spec.num_classes - 1}) nor void "
-        f"({spec.ignore_id}). If the ids mean other classes, give id_map={{{wrong[0]}: class or {spec.ignore_id}}}; "
+        f"({spec.ignore_id}). If the ids mean other classes, give id_map={{{wrong[0]}: class or "
+        f"{spec.ignore_id}}}; "
         "if the mask is coded by colour, give palette=[...]. `kseg check-data` lists every file"
     )
 
@@ -145,11 +146,11 @@ class Folder:
             digest.update(str(self.path).encode())
         for split, items in self.items.items():
             for item in items:
-                for path in (item.image, item.label):
-                    if path is None or not path.exists():
+                for file in (item.image, item.label):
+                    if file is None or not file.exists():
                         continue
-                    stat = path.stat()
-                    entry = (split, item.name, path.suffix, stat.st_size, stat.st_mtime_ns if exact else 0)
+                    stat = file.stat()
+                    entry = (split, item.name, file.suffix, stat.st_size, stat.st_mtime_ns if exact else 0)
                     digest.update(repr(entry).encode())
         return digest.hexdigest()[:16]
 
@@ -276,9 +277,7 @@ class CocoFolder(Folder):
             except (KeyError, TypeError) as error:
                 raise DataError(f"{file}: a record lacks {error}") from error
             if categories is not None and own != categories:
-                raise DataError(
-                    f"{file} and {self._files[0]} list different categories. They must be the same in every split"
-                )
+                raise DataError(f"{file} and {self._files[0]} list different categories. They must be equal")
             categories = own
         names = [name for _, name in categories or []]
         self.class_of = {identity: index + 1 for index, (identity, _) in enumerate(categories or [])}
@@ -349,7 +348,8 @@ def read_folder(
 
     Args:
         path: the folder.
-        palette: colours of colour-coded masks: a `Palette`, RGB in class order, {(r, g, b): id}, or a palette file.
+        palette: colours of colour-coded masks: a `Palette`, RGB in class order, {(r, g, b): id},
+            or a palette file.
         id_map: {id in the files: class id}; ids that it does not name stay as they are.
 
     Raises:
@@ -365,7 +365,8 @@ def read_folder(
     if not (folder / "images").is_dir() or not (is_coco or (folder / "labels").is_dir()):
         found = sorted(entry.name for entry in folder.iterdir())[:8]
         raise DataError(
-            f"{folder} is not a data folder. Expected: {LAYOUT}. Found: {', '.join(found) if found else 'nothing'}"
+            f"{folder} is not a data folder. Expected: {LAYOUT}. "
+            f"Found: {', '.join(found) if found else 'nothing'}"
         )
     if is_coco and (palette is not None or id_map is not None):
         raise UsageError(f"`palette` and `id_map` are for label maps; {folder} has COCO instances")

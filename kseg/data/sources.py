@@ -46,7 +46,7 @@ class Samples(Sequence[Sample]):
         records: random access to encoded samples.
         decode: one of them and its index -> Sample.
         spec: the data set's spec.
-        limit: keep that many, evenly spaced over the split (neighbouring files are often neighbouring video frames);
+        limit: keep that many, evenly spaced over the split (neighbours are often video frames);
             None keeps all.
     """
 
@@ -112,7 +112,7 @@ class Source:
     folder: Folder | None = None
 
     def builder(self) -> tfds.core.DatasetBuilder:
-        """Return the TFDS builder, made first when needed: `source.builder().as_dataset(split="train[:50%]")`."""
+        """Return the TFDS builder, made when needed: `builder.as_dataset(split="train[:50%]")` and so on."""
         raise NotImplementedError
 
     def samples(self, split: str, limit: int | None = None, *, instances: bool = True) -> Samples:
@@ -238,7 +238,8 @@ def open(  # the name that the package exports: kseg.data.open
             opened Source is given back.
         cache_dir: where the TFDS form of a folder is kept. Default: `$KSEG_CACHE` or `~/.cache/kseg`.
         data_dir: where TFDS keeps its own sets. Default: TFDS' (`~/tensorflow_datasets`).
-        palette: for colour-coded masks: a `Palette`, RGB colours in class order, {(r, g, b): id}, or a palette file.
+        palette: for colour-coded masks: a `Palette`, RGB colours in class order, {(r, g, b): id},
+            or a palette file.
         id_map: {id in the files: class id}, for masks whose ids are not 0..C-1.
 
     Raises:

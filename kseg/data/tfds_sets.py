@@ -48,15 +48,22 @@ _CITYSCAPES = {
     33: ("bicycle", (119, 11, 32)),
 }
 # TFDS' scene_parse150 carries the instance annotations of the Places Challenge 2017: 100 categories.
+# fmt: off
 _PLACES = (
-    "bed,windowpane,cabinet,person,door,table,curtain,chair,car,painting,sofa,shelf,mirror,armchair,seat,fence,desk,"
-    "wardrobe,lamp,bathtub,railing,cushion,box,column,signboard,chest of drawers,counter,sink,fireplace,refrigerator,"
-    "stairs,case,pool table,pillow,screen door,bookcase,coffee table,toilet,flower,book,bench,countertop,stove,palm,"
-    "kitchen island,computer,swivel chair,boat,arcade machine,bus,towel,light,truck,chandelier,awning,streetlight,"
-    "booth,television receiver,airplane,apparel,pole,bannister,ottoman,bottle,van,ship,fountain,washer,plaything,"
-    "stool,barrel,basket,bag,minibike,oven,ball,food,step,trade name,microwave,pot,animal,bicycle,dishwasher,screen,"
-    "sculpture,hood,sconce,vase,traffic light,tray,ashcan,fan,plate,monitor,bulletin board,radiator,glass,clock,flag"
-).split(",")
+    "bed", "windowpane", "cabinet", "person", "door", "table", "curtain", "chair", "car", "painting",
+    "sofa", "shelf", "mirror", "armchair", "seat", "fence", "desk", "wardrobe", "lamp", "bathtub",
+    "railing", "cushion", "box", "column", "signboard", "chest of drawers", "counter", "sink",
+    "fireplace", "refrigerator", "stairs", "case", "pool table", "pillow", "screen door", "bookcase",
+    "coffee table", "toilet", "flower", "book", "bench", "countertop", "stove", "palm",
+    "kitchen island", "computer", "swivel chair", "boat", "arcade machine", "bus", "towel", "light",
+    "truck", "chandelier", "awning", "streetlight", "booth", "television receiver", "airplane",
+    "apparel", "pole", "bannister", "ottoman", "bottle", "van", "ship", "fountain", "washer",
+    "plaything", "stool", "barrel", "basket", "bag", "minibike", "oven", "ball", "food", "step",
+    "trade name", "microwave", "pot", "animal", "bicycle", "dishwasher", "screen", "sculpture", "hood",
+    "sconce", "vase", "traffic light", "tray", "ashcan", "fan", "plate", "monitor", "bulletin board",
+    "radiator", "glass", "clock", "flag",
+)
+# fmt: on
 _NAME_KEYS = ("file_name", "filename", "image_id", "image/filename", "id", "name")
 
 
@@ -92,7 +99,7 @@ SETS = {
         palette=tuple(color for _, color in _CITYSCAPES.values()),
     ),
     "scene_parse150": MaskSet(
-        "image", "annotation", tuple(_PLACES), {index + 1: index for index in range(len(_PLACES))}
+        "image", "annotation", _PLACES, {index + 1: index for index in range(len(_PLACES))}
     ),
 }
 
@@ -119,13 +126,13 @@ def _find_set(name: str, features: Any, id_map: Mapping[int, int] | None) -> Mas
     if id_map is not None:
         count = max(index for index in id_map.values() if index < 255) + 1
         return MaskSet(image, masks[0], tuple(f"class {index}" for index in range(count)), {}, others=False)
-    count = feature.num_classes if isinstance(feature, tfds.features.LabeledImage) else None
-    if not count:
+    known = feature.num_classes if isinstance(feature, tfds.features.LabeledImage) else None
+    if not known:
         raise DataError(
             f"tfds:{name} does not say which classes its mask '{masks[0]}' holds. "
             "Give id_map={id in the mask: class index}, with 255 for void"
         )
-    names = feature.names or [f"class {index}" for index in range(count)]
+    names = feature.names or [f"class {index}" for index in range(known)]
     return MaskSet(image, masks[0], tuple(names), {}, others=False)
 
 

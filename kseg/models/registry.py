@@ -197,12 +197,13 @@ def describe(name: str) -> Entry:
     return _ENTRIES[resolve(name)]
 
 
-def create(name: str, **kwargs: Any) -> keras.Model:
+def create(name: str, /, **kwargs: Any) -> keras.Model:
     """Build a network by name.
 
     Args:
         name: see `resolve`.
-        **kwargs: arguments of that network, for example `num_classes=11, encoder="resnet18"`.
+        **kwargs: arguments of that network, for example `num_classes=11, encoder="resnet18"`; a `name`
+            among them is the Keras model's.
 
     Returns:
         A functional model, float32 NHWC images -> float32 NHWC logits at input size, with `.info`.

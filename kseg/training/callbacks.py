@@ -119,10 +119,11 @@ class Recorder(keras.callbacks.Callback):
 
     @property
     def exhausted(self) -> bool:
-        """Whether `patience` epochs went by without a better score."""
+        """Whether `patience` epochs went by without a better score, counted at validated epochs."""
         if self.patience is None or self.best is None or not self.validated:
             return False
-        return self.epochs_done - int(self.best["epoch"]) >= self.patience
+        latest = max(int(row["epoch"]) for row in self.rows if MONITOR in row)
+        return latest - int(self.best["epoch"]) >= self.patience
 
     def meta(self) -> dict[str, Any]:
         """Return what the checkpoint keeps of this callback, JSON-ready."""

@@ -81,7 +81,7 @@ def test_other_sizes_are_padded_or_cut_and_padding_is_void() -> None:
     stretched = data.from_arrays(images, masks, SPEC, size=(16, 16), resize="stretch")
     assert (stretched[0][1] != 255).all()
     assert stretched.spec.resize == "stretch"
-    with pytest.raises(DataError, match="array 1.*size=") as caught:
+    with pytest.raises(DataError, match=r"array 1.*size=") as caught:
         data.from_arrays(images, masks, SPEC)[0]
     assert "40x12" in str(caught.value)
 
@@ -107,13 +107,13 @@ def test_caching_changes_nothing(tmp_path: Path, mode: Any) -> None:
 def test_the_first_batch_is_checked() -> None:
     images, masks = arrays()
     masks[1, 0, 0] = 17
-    with pytest.raises(DataError, match="array 1.*17.*id_map.*palette"):
+    with pytest.raises(DataError, match=r"array 1.*17.*id_map.*palette"):
         data.from_arrays(images, masks, SPEC)[0]
 
     def spoil(image: np.ndarray, mask: np.ndarray, *, rng: np.random.Generator) -> Any:
         return image[:4], mask[:4]
 
-    with pytest.raises(UsageError, match="augment.*20x24"):
+    with pytest.raises(UsageError, match=r"augment.*20x24"):
         data.from_arrays(*arrays(), SPEC, augment=spoil)[0]
 
 
@@ -144,7 +144,7 @@ def test_wrong_arrays_are_named() -> None:
 def test_fit_takes_each_epoch_once_and_advances(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "d", count=5)
     batches = data.load(folder, size=(8, 8), batch_size=2, augment=True, cache_dir=tmp_path / "c")
-    model = keras.Sequential([keras.layers.Conv2D(3, 1, input_shape=(None, None, 3))])
+    model = keras.Sequential([keras.layers.Conv2D(3, 1)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
     model.compile("sgd", loss)
     history = model.fit(batches, epochs=2, shuffle=False, verbose=0, validation_data=batches)

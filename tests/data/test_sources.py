@@ -182,7 +182,7 @@ def test_a_bad_folder_is_one_clear_line_and_leaves_no_cache(tmp_path: Path, spoi
 
 def test_unknown_split_and_sample_name_the_known_ones(tmp_path: Path) -> None:
     source = data.open(make_folder(tmp_path / "d"), cache_dir=tmp_path / "cache")
-    with pytest.raises(DataError, match="Did you mean 'train'.*It has: train, val"):
+    with pytest.raises(DataError, match=r"Did you mean 'train'.*It has: train, val"):
         source.samples("trian")
     with pytest.raises(UsageError, match="Known: nuclei"):
         data.open("sample:nuclai")

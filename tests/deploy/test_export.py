@@ -251,6 +251,8 @@ def test_signature_and_parity_checks():
     assert check_parity(logits, logits, "float32")["max_abs"] == 0
     with pytest.raises(ArtefactError, match="NaN"):
         check_parity(np.full_like(logits, np.nan), logits, "int8")
+    ones = np.ones_like(logits)
+    assert check_parity(ones + 4e-4, ones, "float16")["rms_over_std"] < 0.05
     with pytest.raises(ArtefactError, match="does not compute what Keras computes"):
         check_parity(logits + 0.1, logits, "float32")
 

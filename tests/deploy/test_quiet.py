@@ -10,10 +10,12 @@ from deploy.quiet import quiet
 from kseg.errors import ArtefactError
 
 
-def chatter():
+def chatter(error: Exception | None = None):
     print("from Python")
     os.write(1, b"from C++ on stdout\n")
     os.write(2, b"from C++ on stderr\n")
+    if error is not None:
+        raise error
 
 
 def test_nothing_reaches_the_terminal(capfd):
@@ -25,8 +27,7 @@ def test_nothing_reaches_the_terminal(capfd):
 
 def test_an_unexplained_failure_shows_it(capfd):
     with pytest.raises(RuntimeError), quiet():
-        chatter()
-        raise RuntimeError
+        chatter(RuntimeError())
     captured = capfd.readouterr()
     assert captured.out == ""
     for text in ("from Python", "from C++ on stdout", "from C++ on stderr"):
@@ -35,8 +36,7 @@ def test_an_unexplained_failure_shows_it(capfd):
 
 def test_an_explained_error_stays_one_line(capfd):
     with pytest.raises(ArtefactError), quiet():
-        chatter()
-        raise ArtefactError("no")
+        chatter(ArtefactError("no"))
     assert capfd.readouterr() == ("", "")
 
 

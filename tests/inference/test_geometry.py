@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kseg.inference import geometry
@@ -25,6 +25,7 @@ def test_padding_is_bottom_and_right_only() -> None:
 sides = st.integers(1, 700)
 
 
+@settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.95))
 def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: float) -> None:
     starts = geometry.tile_starts(length, window, overlap)
@@ -36,6 +37,7 @@ def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: flo
     assert (steps <= max(1, window * (1 - overlap) + 1e-6)).all()
 
 
+@settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.9))
 def test_weights_add_up_to_one_everywhere(length: int, window: int, overlap: float) -> None:
     starts = geometry.tile_starts(length, window, overlap)
@@ -66,6 +68,7 @@ def test_any_number_of_channels_is_resized(channels: int) -> None:
         )
 
 
+@settings(deadline=None)
 @given(
     source=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     target=st.tuples(st.integers(1, 60), st.integers(1, 60)),

@@ -54,11 +54,17 @@ class ModelBattery:
         keras.utils.set_random_seed(1)
         model = self.make()
         model.compile(keras.optimizers.Adam(self.rate, clipnorm=1.0), PixelCrossEntropy(ignore_id=255))
-        history = model.fit(
-            *four_images(*self.size), batch_size=4, epochs=self.steps, verbose=0, shuffle=False
-        )
+        images, masks = four_images(*self.size)
+        history = model.fit(images, masks, batch_size=4, epochs=self.steps, verbose=0, shuffle=False)
         model.spec = SPEC
         return model, history.history["loss"]
+
+    @pytest.fixture(scope="class")
+    def saved(self, trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The trained network as a file."""
+        path = tmp_path_factory.mktemp("model") / "model.keras"
+        kseg.save(trained[0], path)
+        return path
 
     def test_gives_float32_logits_at_input_size(self, trained: Any) -> None:
         for size in (self.size, (self.size[0] + 32, self.size[1] + 32)):
@@ -118,10 +124,9 @@ class ModelBattery:
         first, second = (np.asarray(trained[0](images, training=False)) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
-    def test_saves_and_reloads_bit_equal(self, trained: Any, tmp_path: Path) -> None:
+    def test_saves_and_reloads_bit_equal(self, trained: Any, saved: Path) -> None:
         model = trained[0]
-        kseg.save(model, tmp_path / "model.keras")
-        loaded = kseg.load(tmp_path / "model.keras")
+        loaded = kseg.load(saved)
         images, _ = four_images(*self.size)
         np.testing.assert_array_equal(
             np.asarray(model(images, training=False)), np.asarray(loaded(images, training=False))
@@ -131,14 +136,16 @@ class ModelBattery:
         assert loaded.spec.architecture == self.architecture
 
     @pytest.mark.parametrize("suffix", ["tflite", "onnx"])
-    def test_exports_with_parity_and_spec(self, trained: Any, suffix: str, tmp_path: Path) -> None:
+    def test_exports_with_parity_and_spec(
+        self, trained: Any, saved: Path, suffix: str, tmp_path: Path
+    ) -> None:
         pytest.importorskip({"tflite": "ai_edge_litert", "onnx": "onnxruntime"}[suffix])
         import deploy
 
         model = trained[0]
         height, width = self.size[0] - 3, self.size[1] - 5  # padding and crop are part of the file
         path = tmp_path / f"model.{suffix}"
-        deploy.export(model, path, size=(height, width), verify=False)
+        deploy.export(saved, path, size=(height, width), verify=False)
         spec = deploy.read_spec(path)
         assert (spec.classes, spec.architecture) == (SPEC.classes, self.architecture)
         assert spec.input_size == (height, width)
@@ -153,11 +160,11 @@ class ModelBattery:
             ops = {item["op_name"] for item in Interpreter(str(path))._get_ops_details()}
             assert not [op for op in ops if op.startswith(FOREIGN_OPS)]
 
-    def test_builds_an_engine_with_the_spec(self, trained: Any, tmp_path: Path) -> None:
+    def test_builds_an_engine_with_the_spec(self, saved: Path, tmp_path: Path) -> None:
         pytest.importorskip("tensorrt_rtx")
         import deploy
 
         path = tmp_path / "model.engine"
-        deploy.export(trained[0], path, size=self.size, verify=False)
+        deploy.export(saved, path, size=self.size, verify=False)
         spec = deploy.read_spec(path)
         assert (spec.classes, spec.architecture) == (SPEC.classes, self.architecture)

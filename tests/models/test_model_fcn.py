@@ -16,12 +16,6 @@ class TestFCN8s(ModelBattery):
     toy: ClassVar = {"encoder": "resnet18", "width": 0.125, "head_channels": 32}
 
 
-class TestFCN8sLearned(ModelBattery):
-    architecture = "FCN8s"
-    toy: ClassVar = {"encoder": "mobilenetv3", "width": 0.25, "upsampling": "learned"}
-    steps = 60
-
-
 class TestFCN8sPaper(ModelBattery):
     architecture = "FCN8s"
     toy: ClassVar = {"padding": "paper", "width": 0.125, "head_channels": 32}

@@ -24,11 +24,6 @@ class TestUNetPaper(ModelBattery):
     steps = 80
 
 
-class TestUNetResNet18(ModelBattery):
-    architecture = "UNet"
-    toy: ClassVar = {"encoder": "resnet18", "width": 0.125}
-
-
 @pytest.mark.parametrize(
     ("channels", "classes", "count"), [(1, 1, 31_030_593), (1, 2, 31_030_658), (3, 21, 31_033_045)]
 )

@@ -95,6 +95,12 @@ def test_patience_counts_epochs_behind_the_best_and_survives_resuming(tmp_path: 
     assert second.exhausted
 
 
+def test_epochs_that_were_not_validated_do_not_use_up_patience(tmp_path: Path) -> None:
+    target = recorder(tmp_path, [], patience=1)
+    feed(target, toy(), [None, 0.5, None, 0.6, None, 0.4, None])
+    assert target.epochs_done == 6
+
+
 def test_history_has_a_line_per_epoch_and_empty_cells_where_not_validated(tmp_path: Path) -> None:
     lines: list[str] = []
     feed(recorder(tmp_path, [], say=lines.append), toy(), [None, 0.25])

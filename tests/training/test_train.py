@@ -20,6 +20,7 @@ import kseg
 from kseg.errors import DataError, UsageError
 from kseg.training import TrainConfig, checkpoint, train
 
+Finished = tuple[Path, dict, list[str]]
 SPLITS = {"train": 12, "val": 4}
 
 
@@ -93,12 +94,14 @@ def assert_same_training(a: Path, b: Path) -> None:
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
     shown = ("epoch", "loss", "val_loss", "val_miou", "learning_rate")
-    assert [[row[key] for key in shown] for row in history(a)] == [[row[key] for key in shown] for row in history(b)]
-    for one, other in zip(kseg.load(a / "model.keras").weights, kseg.load(b / "model.keras").weights, strict=True):
+    rows_a, rows_b = ([[row[key] for key in shown] for row in history(run)] for run in (a, b))
+    assert rows_a == rows_b
+    saved_a, saved_b = (kseg.load(run / "model.keras").weights for run in (a, b))
+    for one, other in zip(saved_a, saved_b, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
 
 
-def test_a_run_folder_has_model_history_and_record(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+def test_a_run_folder_has_model_history_and_record(finished: Finished, folder: Path) -> None:
     out, result, lines = finished
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "finished"
@@ -113,7 +116,7 @@ def test_a_run_folder_has_model_history_and_record(finished: tuple[Path, dict, l
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
-def test_the_model_carries_its_spec_and_takes_any_size(finished: tuple[Path, dict, list[str]]) -> None:
+def test_the_model_carries_its_spec_and_takes_any_size(finished: Finished) -> None:
     out, result, _ = finished
     model = kseg.load(out / "model.keras")
     spec = model.spec
@@ -128,7 +131,7 @@ def test_the_model_carries_its_spec_and_takes_any_size(finished: tuple[Path, dic
     assert keras.ops.shape(model(np.zeros((1, 17, 41, 3), "float32"))) == (1, 17, 41, 3)
 
 
-def test_the_saved_score_is_that_of_the_saved_weights(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+def test_the_saved_score_is_that_of_the_saved_weights(finished: Finished, folder: Path) -> None:
     out, result, _ = finished
     model = kseg.load(out / "model.keras")
     batches = kseg.data.load(folder, "val", batch_size=4, normalization=model.spec.normalization)
@@ -138,13 +141,13 @@ def test_the_saved_score_is_that_of_the_saved_weights(finished: tuple[Path, dict
     assert float(metric.result()) == pytest.approx(result["val_miou"], abs=1e-5)
 
 
-def test_same_seed_same_weights(finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path) -> None:
+def test_same_seed_same_weights(finished: Finished, folder: Path, tmp_path: Path) -> None:
     train(config(folder, tmp_path / "again"), lambda line: None)
     assert_same_training(finished[0], tmp_path / "again")
 
 
 def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
-    finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path
+    finished: Finished, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
     arguments = config(folder, out).to_dict()
@@ -178,7 +181,7 @@ def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
 
 
-def test_a_finished_run_is_not_trained_further(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+def test_a_finished_run_is_not_trained_further(finished: Finished, folder: Path) -> None:
     out, result, _ = finished
     before = (out / "model.keras").stat().st_mtime_ns
     lines: list[str] = []
@@ -187,7 +190,7 @@ def test_a_finished_run_is_not_trained_further(finished: tuple[Path, dict, list[
     assert (out / "model.keras").stat().st_mtime_ns == before
 
 
-def test_a_folder_in_use_is_refused(finished: tuple[Path, dict, list[str]], folder: Path, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(finished: Finished, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not empty: continue it with --resume"):
         train(config(folder, finished[0]))
     (tmp_path / "notes.txt").write_text("mine")
@@ -197,7 +200,7 @@ def test_a_folder_in_use_is_refused(finished: tuple[Path, dict, list[str]], fold
         train(config(folder, tmp_path / "notes.txt"))
 
 
-def test_resuming_with_other_arguments_is_refused(finished: tuple[Path, dict, list[str]], folder: Path) -> None:
+def test_resuming_with_other_arguments_is_refused(finished: Finished, folder: Path) -> None:
     with pytest.raises(UsageError, match=r"other arguments \(epochs: 4 -> 9; seed: 3 -> 4\)"):
         train(config(folder, finished[0], resume=True, epochs=9, seed=4))
 

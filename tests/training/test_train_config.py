@@ -28,7 +28,7 @@ def test_json_round_trip_keeps_every_argument() -> None:
 
 
 def test_differences_name_what_changes_the_numbers_only() -> None:
-    assert config(out="elsewhere", resume=True, cache="off", tensorboard=False).differences(config()) == []
+    assert config(out="elsewhere", resume=True, cache="none", tensorboard=False).differences(config()) == []
     changed = config(epochs=3, learning_rate=0.5).differences(config())
     assert changed == ["epochs: 30 -> 3", "learning_rate: 0.001 -> 0.5"]
 

@@ -1,0 +1,104 @@
+"""The options of `kseg train` and how they become a TrainConfig."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from kseg.cli import train as command
+from kseg.cli.main import main
+from kseg.errors import UsageError
+from kseg.training import record
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_only_model_data_and_out_are_needed() -> None:
+    config = command.to_config(parse("--model", "fcn8s", "--data", "D", "--out", "R"))
+    assert (config.model, config.data, config.out) == ("fcn8s", "D", "R")
+    assert config.epochs == 30
+
+
+def test_every_option_reaches_the_config() -> None:
+    text = (
+        "--model resunet --data D --out R --encoder e --weights imagenet --size 360x480 --resize fit "
+        "--crop 240x320 --train-split train[:90%] --val-split train[90%:] --epochs 60 --batch-size 4 "
+        "--limit 9 --val-limit 3 --seed 5 --loss cross_entropy+dice --class-weights enet "
+        "--class-weights-power 0.5 "
+        "--optimizer sgd --learning-rate 2e-3 --weight-decay 0.05 --clip-norm 1 --schedule poly "
+        "--warmup-steps 150 --ema 0.998 --precision mixed_bfloat16 --flip 0.5 --scale 0.667-1.5 "
+        "--rotation 5 --color 0.2 "
+        "--patience 7 --val-every 5 --cache memory --no-tensorboard"
+    )
+    arguments = [*text.split(), "--model-args", '{"width": 0.5}', "--loss-args", '{"gamma": 2}']
+    config = command.to_config(parse(*arguments))
+    assert config.size == (360, 480)
+    assert config.crop == (240, 320)
+    assert config.model_args == {"width": 0.5}
+    assert config.augment_args == {"flip": 0.5, "scale": [0.667, 1.5], "rotation": 5.0, "color": 0.2}
+    assert (config.learning_rate, config.weight_decay, config.ema) == (2e-3, 0.05, 0.998)
+    assert (config.train_split, config.val_split) == ("train[:90%]", "train[90%:]")
+    assert config.tensorboard is False
+    assert config.loss_args == {"gamma": 2}
+
+
+def test_resuming_takes_what_was_not_given_from_the_run(tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path))
+    first = command.to_config(parse("--model", "unet", "--data", "D", "--epochs", "7", *out))
+    record.write(tmp_path, {"arguments": first.to_dict()})
+    again = command.to_config(parse("--resume", *out))
+    assert again.resume
+    assert again.differences(first) == []
+    other = command.to_config(parse("--resume", "--epochs", "8", *out))
+    assert other.differences(first) == ["epochs: 7 -> 8"]
+
+
+def test_missing_and_contradicting_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs --model and --data"):
+        command.to_config(parse("--resume", "--out", str(tmp_path)))
+    with pytest.raises(UsageError, match="--no-augment excludes --flip"):
+        command.to_config(parse("--model", "m", "--data", "d", "--out", "o", "--no-augment", "--flip", "0.5"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--size", "360by480", "HEIGHTxWIDTH"),
+        ("--crop", "0x5", "HEIGHTxWIDTH"),
+        ("--epochs", "0", "whole number >= 1"),
+        ("--model-args", "width=2", "is not JSON"),
+        ("--model-args", "[1]", "no JSON object"),
+        ("--scale", "2-1", "no range of scales"),
+        ("--precision", "float16", "invalid choice"),
+    ],
+)
+def test_bad_values_are_one_line_and_exit_code_2(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--model", "unet", "--data", "d", "--out", "o", option, value])
+    assert caught.value.code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error
+
+
+def test_an_unknown_model_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["train", "--model", "fnc8s", "--data", "sample:nuclei", "--out", str(out)]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "Did you mean" in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+def test_a_single_number_is_a_square() -> None:
+    assert command.size("96") == [96, 96]
+    assert command.size("360X480") == [360, 480]

@@ -13,12 +13,14 @@ VERSION = next(
 
 EXTRAS = {
     "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
-    "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22", "onnxslim>=0.1.50"],
-    "tensorrt": ["tensorrt>=10.9"],
-    "tensorrt-rtx": ["tensorrt-rtx>=1.4"],
-    "instances": ["pycocotools>=2.0.8", "scikit-image>=0.24"],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],
+    "tensorrt": ["tensorrt>=10.9", "cuda-bindings>=12.6"],
+    "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
+    "instances": ["scikit-image>=0.24"],
     "jax": ["jax>=0.5"],
+    "tensorboard": ["tensorboard>=2.19"],
     "dev": [
+        "jax>=0.5",
         "pytest>=8",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
@@ -29,7 +31,7 @@ EXTRAS = {
     ],
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
-EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in ("tensorrt", "dev") for need in needs})
+EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in ("tensorrt", "jax", "dev") for need in needs})
 
 setup(
     name="kseg",
@@ -46,6 +48,9 @@ setup(
         "tensorflow>=2.19",
         "tensorflow-datasets>=4.9.9",
         "array_record>=0.6",
+        # tensorflow-datasets imports it but declares it for old Pythons only
+        "importlib_resources>=6",
+        "pycocotools>=2.0.8",
         "numpy>=1.26",
         "pillow>=11",
         "opencv-python-headless>=4.10",

@@ -33,7 +33,7 @@ class TensorRTExporter(Exporter):
     """Export to a TensorRT engine in float32 or float16 (float32 at input and output)."""
 
     format_name = "tensorrt"
-    tools = ("tf2onnx", "onnx", "onnxruntime", "onnxslim", "tensorrt", "tensorrt-rtx")
+    tools = ("tf2onnx", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx")
     _graph: bytes = b""
 
     @staticmethod

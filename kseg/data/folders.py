@@ -223,7 +223,7 @@ class SemanticFolder(Folder):
         if isinstance(palette, Palette):
             return palette
         if isinstance(palette, str | os.PathLike):
-            return Palette.from_file(palette)
+            return Palette.from_file(palette, classes=spec.classes, void_id=spec.ignore_id)
         if isinstance(palette, Mapping):
             return Palette(tuple(palette.items()), spec.classes)
         void = values.get("void_color")

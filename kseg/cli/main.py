@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
@@ -31,6 +34,9 @@ COMMANDS = {
     "report": "report",
 }
 INTERRUPTED = 130
+# sysexits.h: EX_SOFTWARE. A bug, not the user's mistake and not a failed gate.
+INTERNAL = 70
+_MOST_LETTERS = 300
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,7 +65,7 @@ def _overview() -> str:
             *lines,
             "",
             "kseg COMMAND --help shows a command's arguments with an example; kseg --version.",
-            "Exit codes: 0 good, 1 a failed gate, 2 a usage or data error, 130 interrupted.",
+            "Exit codes: 0 good, 1 a failed gate, 2 a usage or data error, 70 a bug, 130 interrupted.",
         ]
     )
 
@@ -83,40 +89,39 @@ def _explain_os_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
     if error.errno == errno.ENOSPC:
         return f"no space left on device while writing{where}; no half file was left. Free some, run again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{error.strerror}{where}: choose a folder that you may write to, or change its permissions"
     return f"{error.strerror or error}{where}"
 
 
-def _run(command: str, arguments: Sequence[str]) -> int:
-    from kseg.cli.output import error_line
+def _explain(error: BaseException) -> tuple[str, int]:
+    """Return the line that the user reads about `error`, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; files already finished are whole, nothing was half-written", INTERRUPTED
+    if isinstance(error, KsegError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return _explain_os_error(error), 2
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+        return "out of memory. Lower --batch-size or --size, or close other programs", 2
+    words = " ".join(str(error).split())
+    words = words if len(words) <= _MOST_LETTERS else f"{words[:_MOST_LETTERS]} …"
+    return f"internal error: {name}: {words}. Run again with --debug for the traceback", INTERNAL
 
+
+def _run(command: str, arguments: Sequence[str]) -> int:
+    """Parse and run a command; whatever goes wrong leaves as an exception."""
     args = _parse(command, arguments)
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         quiet_import.install()
-    try:
-        return int(_load(command).run(args))
-    except KeyboardInterrupt:
-        error_line("interrupted; files already finished are whole, nothing was half-written")
-        return INTERRUPTED
-    except KsegError as error:
-        if args.debug:
-            raise
-        error_line(str(error))
-        return error.exit_code
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if args.debug:
-            raise
-        error_line(_explain_os_error(error))
-        return 2
+    return int(_load(command).run(args))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `kseg ARGV...` and return the exit code."""
+def _dispatch(arguments: Sequence[str]) -> int:
     from kseg.cli.output import error_line
 
-    arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if arguments else 2
@@ -128,12 +133,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = did_you_mean(command, list(COMMANDS))
         error_line(f"unknown command '{command}'.{hint} See: kseg --help")
         return 2
-    try:
-        return _run(command, rest)
-    except BrokenPipeError:
-        # The reader (head, less) closed early: no error of ours. Keep Python from complaining at exit.
+    return _run(command, rest)
+
+
+def _leave_stdout() -> None:
+    """Send what is left of stdout nowhere, so that Python does not complain while it exits."""
+    with contextlib.suppress(io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `kseg ARGV...` and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _dispatch(arguments)
+        finally:
+            # What is still in the buffer may meet a closed pipe or a full disk: here, not at exit.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader (head, less) closed early: no error of ours.
+        _leave_stdout()
         return 0
+    except (Exception, KeyboardInterrupt) as error:
+        from kseg.cli.output import error_line
+
+        if "--debug" in arguments:
+            traceback.print_exc()
+        text, code = _explain(error)
+        error_line(text)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _leave_stdout()
+        return code
 
 
 if __name__ == "__main__":

@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(soft_wrap=False)
+
+class _Console(Console):
+    """rich ends the process when the reader of stdout is gone; here the command's frame decides."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(soft_wrap=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 T = TypeVar("T")

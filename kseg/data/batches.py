@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import keras
 import numpy as np
 
+from kseg.data.cache import CacheMode, DecodedCache
 from kseg.data.folders import PaletteLike, ids_message
 from kseg.data.normalize import fill_color, preprocess
 from kseg.data.sources import Sample, Source, base_split
@@ -26,9 +25,6 @@ from kseg.spec import Normalization, Spec
 if TYPE_CHECKING:
     import tensorflow as tf
 
-CacheMode = Literal["auto", "memory", "none"]
-CACHE_MODES = ("auto", "memory", "none")
-_CACHE_SHARE = 0.25
 _AHEAD = 2
 _MAX_WORKERS = 8
 
@@ -56,47 +52,6 @@ def _shared_pool() -> concurrent.futures.ThreadPoolExecutor:
                 _cores(), thread_name_prefix="kseg-data", initializer=_single_threaded_opencv
             )
         return _pool
-
-
-def available_memory() -> int:
-    """Return the bytes that this process may still take (of the machine or its container)."""
-    free = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free.append(int(line.split()[1]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.current"
-    if limit.is_file() and used.is_file() and limit.read_text().strip().isdigit():
-        free.append(max(int(limit.read_text()) - int(used.read_text()), 0))
-    if not free and hasattr(os, "sysconf"):  # no /proc: half of the machine's memory is a fair guess
-        free.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-    return min(free, default=4 << 30)
-
-
-class _Cache:
-    """Decoded (image, mask) by index, up to a number of bytes; what no longer fits is decoded each time."""
-
-    def __init__(self, mode: str) -> None:
-        if mode not in CACHE_MODES:
-            raise UsageError(f"Argument `cache` must be one of {CACHE_MODES}. Received: cache={mode!r}")
-        shares = {"auto": _CACHE_SHARE, "memory": math.inf, "none": 0.0}
-        self._room = shares[mode] * available_memory() if mode == "auto" else shares[mode]
-        self._held: dict[int, tuple[str, np.ndarray, np.ndarray]] = {}
-        self._lock = threading.Lock()
-
-    def get(self, index: int, make: Callable[[int], tuple[str, np.ndarray, np.ndarray]]) -> Any:
-        held = self._held.get(index)
-        if held is not None:
-            return held
-        made = make(index)
-        size = made[1].nbytes + made[2].nbytes
-        with self._lock:
-            if size <= self._room and index not in self._held:
-                self._held[index] = made
-                self._room -= size
-        return made
 
 
 class _Job:
@@ -182,7 +137,7 @@ class Batches(keras.utils.PyDataset):
         self._resize: Resize | None = None
         if self._fixed and (self._augment is None or resize != "none"):
             self._resize = Resize(self.size, resize, ignore_id=spec.ignore_id, fill=fill)
-        self._cache = _Cache(cache)
+        self._cache = DecodedCache(cache)
         self.epoch = 0
         self._order = (-1, np.arange(0))
         self._pending: dict[int, _Job] = {}

@@ -40,6 +40,7 @@ def alexnet(stack: Stack, x: Any, *, first_pad: int = 0, ceil_pools: bool | None
             stack.channels(channels),
             kernel,
             activation="relu",
+            kernel_initializer="he_uniform",
             name=name,
             **{"padding": "same", **({"groups": groups} if groups > 1 else {}), **kwargs},
         )(x)

@@ -94,7 +94,14 @@ def _head(form: _Form, x: Any, count: int, dropout: float) -> Any:
         return layers.Dropout(dropout, name="fc6_dropout")(x) if dropout else x
     for name, kernel in (("fc6", FC6_KERNEL[form.encoder]), ("fc7", 1)):
         padding = "valid" if form.is_paper else "same"
-        x = layers.Conv2D(count, kernel, padding=padding, activation="relu", name=name)(x)
+        x = layers.Conv2D(
+            count,
+            kernel,
+            padding=padding,
+            activation="relu",
+            kernel_initializer="he_uniform",
+            name=name,
+        )(x)
         if dropout:
             x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     return x

@@ -22,7 +22,7 @@ class Images:
     Args:
         samples: what `kseg.data` calls Samples: `len`, and `[i]` with `.name`, `.image`, `.mask`.
         indices: which of them, in order.
-        source: where they come from, for the record.
+        source: where they come from, for the record: a folder's name, never its local path.
         split: name of the split; empty for samples given by hand.
     """
 
@@ -54,17 +54,12 @@ def _samples(data: Any, splits: Sequence[str]) -> tuple[Any, str, str]:
     """Return the samples of the first split of `splits` that there is, the source's name, the split's."""
     opened = _open(data)
     if _is_source(opened):
-        source = (
-            str(data)
-            if isinstance(data, str | os.PathLike)
-            else str(opened.spec.data.get("source", "source"))
-        )
         split = next((name for name in splits if opened.splits.get(name)), None)
         if split is None:
             raise DataError(
-                f"'{source}' has no images in split {' or '.join(splits)}. It has: {dict(opened.splits)}"
+                f"'{getattr(opened, 'name', data)}' has no images in split {' or '.join(splits)}. It has: {dict(opened.splits)}"
             )
-        return opened.samples(split), source, split
+        return opened.samples(split), str(opened.spec.data.get("source", "source")), split
     if hasattr(opened, "__getitem__") and hasattr(opened, "__len__"):
         if len(opened) == 0:
             raise DataError("The list of samples is empty; give images.")

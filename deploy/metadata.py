@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import formats
-from kseg.errors import DataError
+from kseg.errors import ArtefactError, DataError
 from kseg.spec import Spec
 
 
@@ -17,6 +17,8 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         raise DataError(f"'{found}' is a folder; a model file is needed.")
     if not found.is_file():
         raise DataError(f"There is no file '{found}'.")
+    if not found.stat().st_size:
+        raise ArtefactError(f"'{found}' is empty (0 bytes): the copy or download failed. Get it again")
     return found
 
 
@@ -28,7 +30,7 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
 
     Raises:
         DataError: if there is no such file.
-        ArtefactError: if the file carries no kseg spec (it says what is lacking) or is damaged.
+        ArtefactError: if the file is empty, carries no kseg spec (it says what is lacking) or is damaged.
         UsageError: if the suffix belongs to no format.
     """
     found = _existing(path)

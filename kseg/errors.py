@@ -48,7 +48,7 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"`{module}` is not installed ({error}). Run: pip install \"kseg[{extra}]\""
+            f'`{module}` is not installed ({error}). Run: pip install "kseg[{extra}]"'
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -50,10 +51,13 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary keeps the suffix of `path`, because Keras and others choose a format by it.
 
     Raises:
-        OSError: from the file system, for example when the disk is full.
+        OSError: from the file system, for example when the disk is full; its `filename` is `path`, not
+            the temporary. A folder that cannot be written to is refused before the block runs.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "The folder cannot be written to", str(target.parent))
     _remove_stale(target.parent)
     temporary = target.parent / _TEMPORARY.format(pid=os.getpid(), name=target.name)
     try:
@@ -64,9 +68,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         elif target.is_dir():
             shutil.rmtree(target)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             _remove(temporary)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
+            error.filename = str(target)
         raise
 
 

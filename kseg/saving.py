@@ -146,7 +146,9 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
     Raises:
         ArtefactError: if the file is missing, damaged, or was not written by `kseg.save`.
     """
-    return Spec.from_dict(_read_member(path))
+    values = _read_member(path)
+    _check_members(path)
+    return Spec.from_dict(values)
 
 
 def load(path: str | os.PathLike[str]) -> keras.Model:

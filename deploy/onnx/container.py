@@ -60,7 +60,10 @@ def open_session(path: Path, options: Any = None) -> tuple[Any, Spec]:
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions, which share no public base class.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ArtefactError(f"'{path}' is not a whole ONNX file: {reason}") from error
+        raise ArtefactError(
+            f"'{path}' is not a whole ONNX file (truncated, or renamed). Copy or export it again. "
+            f"ONNX Runtime says: {reason}"
+        ) from error
     properties = dict(session.get_modelmeta().custom_metadata_map)
     return session, from_properties(path, properties, content)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.conversion import Request
-from deploy.onnx.runtime import INPUT, OUTPUT
+from deploy.ends import INPUT, OUTPUT
 from deploy.template import Exporter
 from kseg.errors import ArtefactError, require
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.ends import INPUT, OUTPUT, check_names, checked_images
 from deploy.onnx.container import open_session
-from kseg.errors import ArtefactError, UsageError, require
-
-INPUT, OUTPUT = "image", "logits"
+from kseg.errors import require
 
 
 class OnnxRuntime:
@@ -32,12 +31,7 @@ class OnnxRuntime:
         self.path = Path(path)
         self._session, self.spec = open_session(self.path, options)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        names = [entry.name for entry in inputs], [entry.name for entry in outputs]
-        if names != ([INPUT], [OUTPUT]):
-            raise ArtefactError(
-                f"'{self.path}' must have one input '{INPUT}' and one output '{OUTPUT}'. "
-                f"Received: inputs {names[0]}, outputs {names[1]}"
-            )
+        check_names(self.path, [e.name for e in inputs], [e.name for e in outputs])
         self.input_shape = tuple(inputs[0].shape)
         self.output_shape = tuple(outputs[0].shape)
         self.input_size: tuple[int, int] = (int(self.input_shape[1]), int(self.input_shape[2]))
@@ -53,12 +47,7 @@ class OnnxRuntime:
         Returns:
             float32 logits `(B, H, W, classes)`.
         """
-        images = np.ascontiguousarray(images, np.float32)
-        if images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
-            raise UsageError(
-                f"'{self.path.name}' takes images of shape (B, {', '.join(map(str, self.input_shape[1:]))}). "
-                f"Received: {images.shape}"
-            )
+        images = checked_images(self.path, images, self.input_shape)
         if len(images) == 0:
             return np.empty((0, *self.output_shape[1:]), np.float32)
         if self.input_shape[0] != 1:

@@ -63,10 +63,14 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
     except (ValueError, KeyError, TypeError) as error:
         raise ArtefactError(f"'{path}' is damaged: its header does not read ({error}).") from error
     plan = content[start + length :]
-    if len(plan) != expected or hashlib.sha256(plan).hexdigest() != digest:
+    if len(plan) != expected:
         raise ArtefactError(
-            f"'{path}' is truncated or damaged: the header promises {expected} bytes of engine, "
-            f"{len(plan)} are there or differ. Copy it again."
+            f"'{path}' is truncated: the header promises {expected} bytes of engine, {len(plan)} are there. "
+            "Copy it again."
+        )
+    if hashlib.sha256(plan).hexdigest() != digest:
+        raise ArtefactError(
+            f"'{path}' is damaged: its bytes are not those that were exported. Copy it again."
         )
     return header, plan
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy.ends import INPUT, OUTPUT, checked_images
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
 from deploy.tensorrt.library import deserialize, library
-from kseg.errors import ArtefactError, UsageError
+from kseg.errors import ArtefactError
 from kseg.spec import Spec
-
-INPUT, OUTPUT = "image", "logits"
 
 
 class EngineRuntime:
@@ -68,12 +67,7 @@ class EngineRuntime:
         Returns:
             float32 logits `(B, H, W, classes)`.
         """
-        images = np.ascontiguousarray(images, np.float32)
-        if images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
-            raise UsageError(
-                f"'{self.path.name}' takes images of shape (B, {', '.join(map(str, self.input_shape[1:]))}). "
-                f"Received: {images.shape}"
-            )
+        images = checked_images(self.path, images, self.input_shape)
         logits = np.empty((len(images), *self.output_shape[1:]), np.float32)
         for start in range(0, len(images), self._largest):
             piece = slice(start, start + self._largest)

@@ -55,7 +55,10 @@ def read_model(path: Path) -> tuple[bytes, Spec]:
     """
     content = path.read_bytes()
     if content[4:8] != _IDENTIFIER:
-        raise ArtefactError(f"'{path}' is not a TFLite file (it lacks the mark TFL3 at byte 4).")
+        raise ArtefactError(
+            f"'{path}' is not a TFLite file: it lacks the mark TFL3 at byte 4. "
+            "Export one with `kseg export --to tflite`"
+        )
     model, members = _split(content)
     if MEMBER not in members:
         raise ArtefactError(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.conversion import Request
+from deploy.ends import INPUT, OUTPUT
 from deploy.template import Exporter
-from deploy.tflite.runtime import INPUT, OUTPUT, TFLiteRuntime
+from deploy.tflite.runtime import TFLiteRuntime
 from kseg.errors import ArtefactError, require
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.ends import INPUT, OUTPUT, check_names, checked_images
 from deploy.quiet import quiet
 from deploy.tflite.container import read_model
-from kseg.errors import ArtefactError, UsageError, require
-
-INPUT, OUTPUT = "image", "logits"
+from kseg.errors import ArtefactError, require
 
 
 class TFLiteRuntime:
@@ -40,11 +39,7 @@ class TFLiteRuntime:
         except (ValueError, RuntimeError) as error:
             raise ArtefactError(f"LiteRT cannot load '{self.path}': {error}") from error
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
-        if set(inputs) != {INPUT} or set(outputs) != {OUTPUT}:
-            raise ArtefactError(
-                f"'{self.path}' must have one input '{INPUT}' and one output '{OUTPUT}'. "
-                f"Received: inputs {sorted(inputs)}, outputs {sorted(outputs)}"
-            )
+        check_names(self.path, inputs, outputs)
         self.input_shape = tuple(int(side) for side in inputs[INPUT]["shape"])
         self.output_shape = tuple(int(side) for side in outputs[OUTPUT]["shape"])
         self.input_size: tuple[int, int] = (self.input_shape[1], self.input_shape[2])
@@ -64,12 +59,7 @@ class TFLiteRuntime:
         Returns:
             float32 logits `(B, H, W, classes)`.
         """
-        images = np.asarray(images, np.float32)
-        if images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
-            raise UsageError(
-                f"'{self.path.name}' takes images of shape (B, {', '.join(map(str, self.input_shape[1:]))}). "
-                f"Received: {images.shape}"
-            )
+        images = checked_images(self.path, images, self.input_shape)
         if len(images) == 0:
             return np.empty((0, *self.output_shape[1:]), np.float32)
         return np.concatenate([self._run(**{INPUT: image[None]})[OUTPUT] for image in images])

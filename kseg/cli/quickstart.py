@@ -101,9 +101,7 @@ def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
     for name, precision, file, modules in EXPORTS:
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         if missing:
-            errors.print(
-                f"left out: {name} {precision}, no {', '.join(missing)} (pip install 'kseg[all]')"
-            )
+            errors.print(f"left out: {name} {precision}, no {', '.join(missing)} (pip install 'kseg[all]')")
             continue
         made.append(str(folder / PLACE / file))
         yield [

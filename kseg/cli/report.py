@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             f"'{folder}' holds no finished run: {model.name} is missing. Make one with kseg train"
         )
     predictor = Predictor(model)
-    source = data.open(args.data or predictor.spec.data["source"])
+    source = data.open(args.data or _trained_on(folder))
     splits = args.split or [name for name in ("val", "validation", "test") if name in source.splits]
     if not splits:
         raise DataError(
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     page = Path(args.out) if args.out else folder / "report.html"
     viz.write_report(
         page,
-        title=f"{predictor.spec.architecture} on {source.name}",
+        title=f"{predictor.spec.architecture} on {source.spec.data['source']}",
         spec=predictor.spec,
         history_csv=folder / "history.csv",
         examples=_examples(predictor, source.samples(splits[0], limit=args.examples)),
@@ -83,6 +83,14 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
     closing_line(f"open {page}")
     return 0
+
+
+def _trained_on(folder: Path) -> str:
+    """Return the data that `run.json` names; the model file itself carries no local path."""
+    source = _read(folder / "run.json").get("data", {}).get("source")
+    if source is None:
+        raise DataError(f"'{folder}' has no run.json that says what it was trained on: give --data")
+    return str(source)
 
 
 def export_files(folder: Path) -> list[Path]:

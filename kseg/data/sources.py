@@ -86,6 +86,18 @@ class Samples(Sequence[Sample]):
             yield self[index]
 
 
+def source_label(source: str | os.PathLike[str]) -> str:
+    """Return what a spec calls a data source: `tfds:NAME` and `sample:NAME` as they are, of a folder its name.
+
+    Specs travel inside model files to other people's machines; the fingerprint tells which data it was,
+    and a local path is nobody's business.
+    """
+    text = os.fspath(source)
+    if text.startswith(("tfds:", "sample:")):
+        return text
+    return Path(text).expanduser().resolve().name or text
+
+
 def base_split(split: str) -> str:
     """Return `train` of `train[:50%]`."""
     return re.split(r"[\[+]", split, maxsplit=1)[0].strip()
@@ -184,7 +196,7 @@ class FolderSource(Source):
         self.with_instances = isinstance(self.folder, CocoFolder)
         self.spec = self.folder.spec.replace(
             data={
-                "source": self.name,
+                "source": source_label(self.name),
                 "kind": self.kind,
                 "fingerprint": self.fingerprint,
                 "splits": dict(self.splits),

@@ -68,5 +68,7 @@ def load_runtime(path: str | os.PathLike[str], **options: Any) -> Runtime:
         raise ArtefactError(
             f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file"
         )
+    if not file.stat().st_size:
+        raise ArtefactError(f"'{file}' is empty (0 bytes): the copy or download failed. Get it again")
     runtime: Runtime = known[suffix].load()(file, **options)
     return runtime

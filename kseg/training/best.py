@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kseg import saving
+from kseg.data.sources import source_label
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
 from kseg.training.config import TrainConfig
@@ -62,6 +63,10 @@ class BestModel:
     def _spec(self, row: dict[str, float | int]) -> Any:
         hidden = ("out", "resume", "cache", "tensorboard")
         arguments = {key: value for key, value in self.config.to_dict().items() if key not in hidden}
+        # The full paths are in run.json; the model file goes to other machines.
+        arguments["data"] = source_label(self.config.data)
+        if self.config.weights is not None:
+            arguments["weights"] = Path(self.config.weights).name
         resolved = self.plan.to_dict()
         recipe = {
             "arguments": arguments,
@@ -74,4 +79,5 @@ class BestModel:
             "machine": self.info["machine"],
             "result": dict(row),
         }
-        return self.plan.spec.replace(data=self.plan.data_record, recipe=recipe)
+        data = {**self.plan.data_record, "source": arguments["data"]}
+        return self.plan.spec.replace(data=data, recipe=recipe)

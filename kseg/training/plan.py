@@ -111,7 +111,7 @@ class Plan:
 
 def survey(samples: Any, spec: Spec) -> Survey:
     """Look at up to 500 evenly spaced samples."""
-    step = max(1, len(samples) // SURVEYED)
+    step = -(-len(samples) // SURVEYED)
     sizes = set()
     counts = ClassCounts(spec.num_classes, spec.ignore_id)
     for index in range(0, len(samples), step):

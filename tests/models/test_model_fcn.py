@@ -14,35 +14,41 @@ from kseg.models import FCN8s, FCN16s, FCNAlexNet
 class TestFCN8s(ModelBattery):
     architecture = "FCN8s"
     toy: ClassVar = {"encoder": "resnet18", "width": 0.125, "head_channels": 32}
+    rate = 1e-2
+    steps = 20
 
 
 class TestFCN8sPaper(ModelBattery):
     architecture = "FCN8s"
-    toy: ClassVar = {"padding": "paper", "width": 0.125, "head_channels": 32}
+    toy: ClassVar = {"padding": "paper", "width": 0.1, "head_channels": 16}
     size = (64, 64)
-    steps = 80
+    steps = 30
 
 
 class TestFCN16s(ModelBattery):
     architecture = "FCN16s"
-    toy: ClassVar = {"encoder": "resnet18", "width": 0.125, "head_channels": 32}
+    toy: ClassVar = {"encoder": "vgg16", "upsampling": "learned", "width": 0.1, "head_channels": 32}
+    steps = 50
 
 
 class TestFCN32s(ModelBattery):
     architecture = "FCN32s"
-    toy: ClassVar = {"encoder": "resnet18", "width": 0.125, "head_channels": 32}
+    toy: ClassVar = {"encoder": "alexnet", "width": 0.25, "head_channels": 32}
+    rate = 1e-2
+    steps = 50
 
 
 class TestFCN8sAtOnce(ModelBattery):
     architecture = "FCN8sAtOnce"
-    toy: ClassVar = {"encoder": "vgg16", "width": 0.125, "head_channels": 32}
-    steps = 80
+    toy: ClassVar = {"encoder": "vgg16", "width": 0.1, "head_channels": 32}
+    steps = 50
 
 
 class TestFCNAlexNet(ModelBattery):
     architecture = "FCNAlexNet"
-    toy: ClassVar = {"width": 0.25, "head_channels": 64}
-    steps = 80
+    toy: ClassVar = {"padding": "paper", "width": 0.25, "head_channels": 32}
+    size = (64, 64)
+    steps = 40
 
 
 def test_choices_that_exclude_each_other_are_refused() -> None:

@@ -13,8 +13,8 @@ from kseg.models.summary import parameters
 
 class TestLRASPP(ModelBattery):
     architecture = "LRASPP"
-    toy: ClassVar = {"width": 0.25}
-    steps = 60
+    toy: ClassVar = {"encoder": "mobilenetv3small", "width": 0.25}
+    steps = 15
 
 
 def test_parameters_are_torchvisions() -> None:

@@ -16,6 +16,8 @@ from kseg.models.summary import parameters
 class TestResUNet(ModelBattery):
     architecture = "ResUNet"
     toy: ClassVar = {"width": 0.25}
+    rate = 1e-2
+    steps = 20
 
 
 def test_parameters_and_operations_are_those_documented() -> None:

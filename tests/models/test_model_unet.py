@@ -16,12 +16,14 @@ from kseg.models.summary import parameters
 class TestUNet(ModelBattery):
     architecture = "UNet"
     toy: ClassVar = {"width": 0.125, "depth": 3}
+    rate = 1e-2
+    steps = 20
 
 
 class TestUNetPaper(ModelBattery):
     architecture = "UNet"
     toy: ClassVar = {"padding": "valid", "depth": 2, "width": 0.125}
-    steps = 80
+    steps = 30
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,17 @@ def _print(result: dict[str, Any]) -> None:
 
     from kseg.cli.output import console
 
-    table = Table()
-    table.add_column("file", overflow="fold")
-    for head in ("MB", "load s", "p50 ms", "p95 ms", "images/s", "x first", "memory MB", "mIoU %"):
-        table.add_column(head, justify="right")
+    # Narrow on purpose: eight figures and a file name must fit a terminal of 80 columns.
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=20)
+    for head in ("MB", "load s", "p50 ms", "p95 ms", "img/s", "x first", "RAM MB", "mIoU %"):
+        table.add_column(head, justify="right", no_wrap=True)
+    left_out: list[str] = []
     for row in result["rows"]:
         name = Path(row["path"]).name
         if "p50_ms" not in row:
-            table.add_row(f"{name}\n{row['status']}", f"{row['bytes'] / 1e6:.2f}")
+            table.add_row(name, f"{row['bytes'] / 1e6:.2f}")
+            left_out.append(f"{name}: {row['status']}")
             continue
         miou = row.get("miou")
         table.add_row(
@@ -88,5 +91,7 @@ def _print(result: dict[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
+    for line in left_out:
+        console.print(line, style="dim", markup=False, soft_wrap=True)
     for warning in result["warnings"]:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)

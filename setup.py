@@ -31,7 +31,9 @@ EXTRAS = {
     ],
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
-EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in ("tensorrt", "jax", "dev") for need in needs})
+EXTRAS["all"] = sorted(
+    {need for name, needs in EXTRAS.items() if name not in ("tensorrt", "jax", "dev") for need in needs}
+)
 
 setup(
     name="kseg",

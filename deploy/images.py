@@ -55,9 +55,13 @@ def _samples(data: Any, splits: Sequence[str]) -> tuple[Any, str, str]:
     opened = _open(data)
     if _is_source(opened):
         split = next((name for name in splits if opened.splits.get(name)), None)
+        if split is None and len(splits) == 1 and hasattr(opened, "check_split"):
+            opened.check_split(splits[0])  # names the near one; slices such as val[:50%] pass
+            split = splits[0]
         if split is None:
             raise DataError(
-                f"'{getattr(opened, 'name', data)}' has no images in split {' or '.join(splits)}. It has: {dict(opened.splits)}"
+                f"'{getattr(opened, 'name', data)}' has no images in split {' or '.join(splits)}. "
+                f"It has: {dict(opened.splits)}"
             )
         return opened.samples(split), str(opened.spec.data.get("source", "source")), split
     if hasattr(opened, "__getitem__") and hasattr(opened, "__len__"):

@@ -25,7 +25,22 @@ if TYPE_CHECKING:
     from kseg.saving import load, save
     from kseg.spec import Normalization, Spec
 
-__all__ = [*_NAMES, *_ROOMS]
+__all__ = [
+    "Normalization",
+    "Predictor",
+    "Spec",
+    "data",
+    "encoders",
+    "inference",
+    "layers",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "save",
+    "training",
+    "viz",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,7 +66,7 @@ def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
     from kseg.cli.output import errors
     from kseg.cli.report import BENCHMARK
     from kseg.cli.report import EXPORTS as PLACE
-    from kseg.data import SAMPLES
+    from kseg.data.sources import SAMPLES
 
     model = str(folder / "model.keras")
     yield ["kseg", "check-data", SAMPLE]

@@ -122,12 +122,8 @@ class Batches(keras.utils.PyDataset):
                 raise UsageError(
                     f"Argument `{name}` must be an integer of at least {least}. Received: {value!r}"
                 )
-        self.samples, self.batch_size, self.seed, self.shuffle = (
-            samples,
-            int(batch_size),
-            int(seed),
-            bool(shuffle),
-        )
+        self.samples, self.shuffle = samples, bool(shuffle)
+        self.batch_size, self.seed = int(batch_size), int(seed)
         self._fixed = size is not None
         self.size = (int(size[0]), int(size[1])) if size is not None else samples[0].image.shape[:2]
         normalization = normalization or spec.normalization

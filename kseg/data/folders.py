@@ -18,7 +18,7 @@ import numpy as np
 from kseg.data import images as image_files
 from kseg.data import instances as instance_masks
 from kseg.data.instances import Instances
-from kseg.data.palette import Palette
+from kseg.data.palette import Palette, palette_of_masks
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 
@@ -38,7 +38,7 @@ def ids_message(wrong: Sequence[int], spec: Spec, where: str) -> str:
     return (
         f"{where}: mask ids {shown} are neither classes (0-{spec.num_classes - 1}) nor void "
         f"({spec.ignore_id}). If the ids mean other classes, give id_map={{{wrong[0]}: class or "
-        f"{spec.ignore_id}}}; "
+        f'{spec.ignore_id}}}, or write "id_map" into {CLASSES_FILE}; '
         "if the mask is coded by colour, give palette=[...]. `kseg check-data` lists every file"
     )
 
@@ -94,6 +94,16 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
             )
         found[name] = path
     return found
+
+
+def _id_map(values: Any) -> dict[int, int] | None:
+    """Read `id_map` of a `classes.json`; JSON keys are text."""
+    if values is None:
+        return None
+    try:
+        return {int(old): int(new) for old, new in values.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f'`id_map` must be like {{"255": 1}}. Received: {values!r}') from error
 
 
 def _ignore_id(num_classes: int) -> int:
@@ -156,7 +166,13 @@ class Folder:
 
 
 class SemanticFolder(Folder):
-    """`images/SPLIT`, `labels/SPLIT` and `classes.json` (`classes`, `palette`, `void_id`, `void_color`)."""
+    """`images/SPLIT`, `labels/SPLIT` and `classes.json`.
+
+    Keys of `classes.json`: `classes` (names in order of id); `palette` (one [r, g, b] per class);
+    `void_id` and `void_color`; `"color_masks": true` when the masks show the colours of `palette`;
+    `id_map`, for example `{"255": 1}`, when ids in the masks mean other classes. The arguments `palette`
+    and `id_map` go before the file's.
+    """
 
     def __init__(
         self,
@@ -167,8 +183,13 @@ class SemanticFolder(Folder):
         values = self._read_classes(path)
         spec = self._make_spec(path / CLASSES_FILE, values)
         self._void_id = values.get("void_id")
-        self._id_map = dict(id_map) if id_map is not None else None
-        self._palette = None if palette is None else self._make_palette(palette, spec, values)
+        try:
+            own_palette = palette_of_masks(values, spec.classes, spec.ignore_id)
+            own_map = _id_map(values.get("id_map"))
+        except DataError as error:
+            raise DataError(f"{path / CLASSES_FILE}: {error}") from error
+        self._id_map = dict(id_map) if id_map is not None else own_map
+        self._palette = own_palette if palette is None else self._make_palette(palette, spec, values)
         items = {}
         for folder in sorted(entry for entry in (path / "images").iterdir() if entry.is_dir()):
             labels = _images_by_name(path / "labels" / folder.name)

@@ -198,7 +198,8 @@ def _ids(picture: Image.Image, data: bytes, name: str) -> NDArray[Any]:
         colors = color_counts(pixels)
         raise ColorMaskError(
             f"'{name}' is a colour mask ({len(colors)} colours), not a map of class ids. Give the palette: "
-            "palette=... in Python, --palette FILE on the command line",
+            'palette=... in Python; or write "color_masks": true and the colours of the classes, as '
+            '"palette", into classes.json',
             colors,
         )
     return np.ascontiguousarray(pixels[..., 0])

@@ -207,6 +207,39 @@ class Palette:
         return result
 
 
+def palette_of_masks(values: Mapping[str, Any], classes: Sequence[str], ignore_id: int) -> Palette | None:
+    """Return the palette that decodes the masks of a `classes.json`, or None when they hold ids.
+
+    `"color_masks": true` says that the masks show the colours of `palette` (and `void_color`).
+
+    Raises:
+        DataError: if colours are missing, not understood, or stand for two classes.
+    """
+    wanted = values.get("color_masks", False)
+    if not isinstance(wanted, bool):
+        raise DataError(f"`color_masks` must be true or false. Received: {wanted!r}")
+    if not wanted:
+        return None
+    colors = values.get("palette") or []
+    if len(colors) not in (len(classes), len(values["classes"])):
+        raise DataError(
+            f"`color_masks` needs a `palette` with one [r, g, b] per class ({len(values['classes'])}). "
+            f"Received: {len(colors)} colours"
+        )
+    # A class that is void (the last one can be) is no class of the spec.
+    pairs = [
+        (parse_color(color), index if index < len(classes) else ignore_id)
+        for index, color in enumerate(colors)
+    ]
+    void = values.get("void_color")
+    if void is not None and parse_color(void) not in {color for color, _ in pairs}:
+        pairs.append((parse_color(void), ignore_id))
+    try:
+        return Palette(tuple(pairs), tuple(classes))
+    except UsageError as error:
+        raise DataError(str(error)) from error
+
+
 def parse_color(value: Any) -> Color:
     """Return `(r, g, b)` from three numbers in 0-255 or a string like `"#804080"`."""
     if isinstance(value, str) and re.fullmatch(r"#?[0-9a-fA-F]{6}", value):

@@ -87,7 +87,7 @@ class Samples(Sequence[Sample]):
 
 
 def source_label(source: str | os.PathLike[str]) -> str:
-    """Return what a spec calls a data source: `tfds:NAME` and `sample:NAME` as they are, of a folder its name.
+    """Return what a spec calls a source: `tfds:NAME` and `sample:NAME` as they are, a folder by its name.
 
     Specs travel inside model files to other people's machines; the fingerprint tells which data it was,
     and a local path is nobody's business.

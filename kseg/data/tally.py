@@ -24,8 +24,8 @@ _MOST_COLORS = 1000
 _FILE_FAULTS = {
     "missing_image": ("that the annotations list are missing", "Restore them, or remove their records"),
     "missing_mask": ("have no mask", "Add labels/SPLIT/NAME.png for each, or remove the image"),
-    "unreadable_image": ("are images that cannot be read", "Restore or remove them"),
-    "unreadable_mask": ("are masks that cannot be read", "Restore or remove them"),
+    "unreadable_image": ("cannot be read as images", "Restore or remove them"),
+    "unreadable_mask": ("cannot be read as masks", "Restore or remove them"),
     "lossy_mask": (
         "are masks with lossy compression (JPEG), which changes ids near edges",
         "Export them again as PNG from the original annotation; converting the JPEG does not help",
@@ -130,7 +130,7 @@ class Tally:
                 self.report.add(
                     "error",
                     code,
-                    f"{len(found)} file{'s' if len(found) > 1 else ''} {what}{first}",
+                    f"{len(found)} file(s) {what}{first}",
                     fix,
                     files=[path for path, _ in found],
                 )
@@ -142,9 +142,12 @@ class Tally:
             names = ", ".join(hex_color(unpack(code)) for code, _ in colors)
             # Black is the usual void, which classes.json gives apart from the palette.
             if all(entry.color == (0, 0, 0) for entry in self.palette.unknown_counts(self._colors)):
-                fix = "The palette in classes.json explains all of them: give --palette DIR/classes.json"
+                fix = 'The palette in classes.json explains all of them: write "color_masks": true there'
             else:
-                fix = "Write a palette file with a line `R G B NAME` for each class: --palette FILE"
+                fix = (
+                    'Write "color_masks": true and the colour of each class, as "palette", into '
+                    "classes.json; to try one out: --palette FILE with a line `R G B NAME` for each class"
+                )
             self.report.add(
                 "error",
                 "color_mask",
@@ -183,7 +186,8 @@ class Tally:
             "ids_out_of_range",
             f"{len(files)} masks have ids that are no class: {listed(wrong)}. Classes are 0-"
             f"{self.spec.num_classes - 1}, void is {self.spec.ignore_id}",
-            likely_fix(wrong, seen, self.spec.num_classes, self.spec.ignore_id),
+            likely_fix(wrong, seen, self.spec.num_classes, self.spec.ignore_id)
+            + '. An id_map stands in classes.json, as {"old": new}, or goes to kseg.data.open',
             files=files,
             details={
                 "ids": {

@@ -56,7 +56,7 @@ def vgg16(
                 3,
                 padding="valid" if first and first_pad else "same",
                 activation="relu",
-                # Keras' default halves the variance at every ReLU: 13 layers on, nothing is left to learn from.
+                # Keras' default halves the variance at every ReLU: 13 layers on, little is left.
                 kernel_initializer="he_uniform",
                 name=f"block{block}_conv{index}",
             )(x)

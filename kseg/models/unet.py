@@ -41,7 +41,17 @@ class MirrorMargin(PadToStride):
         """Pixels that are added below (axis 0) or at the right (axis 1)."""
         return self.margin + (4 - size) % self.stride[axis]
 
+    def _check(self, height: Any, width: Any) -> None:
+        needed = self.margin + self.stride[0]
+        if any(isinstance(size, int) and size < needed for size in (height, width)):
+            raise UsageError(
+                f"UNet with padding='valid' mirrors a margin of up to {needed - 1} pixels, so height "
+                f"and width must be at least {needed}. Received: {height} x {width}. "
+                "Use padding='same', or enlarge the image."
+            )
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
+        self._check(*input_shape[1:3])
         sizes = [
             None if size is None else self.margin + size + self._after(size, axis)
             for axis, size in enumerate(input_shape[1:3])
@@ -50,14 +60,7 @@ class MirrorMargin(PadToStride):
 
     def call(self, inputs: Any) -> Any:
         _, height, width, _ = ops.shape(inputs)
-        for size in (height, width):
-            needed = self.margin + self.stride[0]
-            if isinstance(size, int) and size < needed:
-                raise UsageError(
-                    f"UNet with padding='valid' mirrors a margin of up to {needed - 1} pixels, so height "
-                    f"and width must be at least {needed}. Received: {height} x {width}. "
-                    "Use padding='same', or enlarge the image."
-                )
+        self._check(height, width)
         border = ((0, 0), (self.margin, self._after(height, 0)), (self.margin, self._after(width, 1)), (0, 0))
         return ops.pad(inputs, border, mode="reflect")
 

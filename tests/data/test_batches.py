@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,21 +160,3 @@ def test_tf_data_gives_the_same_batches(tmp_path: Path) -> None:
     for number in range(2):
         twin.set_epoch(number)
         assert equal(list(dataset.as_numpy_iterator()), epoch(twin))
-
-
-def test_arrays_train_on_jax_without_tensorflow() -> None:
-    pytest.importorskip("jax")
-    code = """
-import sys
-sys.modules["tensorflow"] = None
-import keras, numpy as np
-from kseg import Spec, data
-images = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-batches = data.from_arrays(images, images[..., 0] % 2, Spec(classes=("a", "b")), batch_size=2, augment=True)
-model = keras.Sequential([keras.layers.Conv2D(2, 1)])
-model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255))
-print(keras.backend.backend(), np.isfinite(model.fit(batches, verbose=0, shuffle=False).history["loss"][0]))
-"""
-    env = {**os.environ, "KERAS_BACKEND": "jax"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
-    assert done.stdout.strip() == "jax True", done.stderr[-2000:]

@@ -151,12 +151,12 @@ def break_lossy(folder):
 def break_color(folder):
     pixels = np.array(COLORS, np.uint8)[np.arange(48).reshape(SIZE) % 3]
     save(folder / "labels" / "train" / "1.png", pixels)
-    return "color_mask", "#804080", "--palette DIR/classes.json"
+    return "color_mask", "#804080", 'write "color_masks": true'
 
 
 def break_strange_color(folder):
     save(folder / "labels" / "train" / "1.png", np.full((*SIZE, 3), (1, 2, 3), np.uint8))
-    return "color_mask", "#010203", "Write a palette file"
+    return "color_mask", "#010203", "--palette FILE"
 
 
 def break_empty_split(folder):

@@ -101,6 +101,51 @@ def test_colour_masks_through_a_palette_and_shifted_ids_through_a_map(tmp_path: 
     np.testing.assert_array_equal(shifted[1].mask, truth[folder / "labels/val/001.png"])
 
 
+def test_classes_json_can_say_that_masks_are_colours_and_what_ids_mean(tmp_path: Path) -> None:
+    """What the command line has: every command then reads the folder alike."""
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]], np.uint8)
+    folder = make_folder(tmp_path / "d", ids=(0, 1, 2, 3))
+    about = {"classes": ["a", "b", "c"], "palette": colors[:3].tolist(), "void_color": [9, 9, 9]}
+    path = folder / "labels/val/000.png"
+    ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    expected = np.where(ids == 3, 255, ids)
+
+    def mask(**more: Any) -> np.ndarray:
+        (folder / "classes.json").write_text(json.dumps({**about, **more}))
+        found = data.open(folder, cache_dir=tmp_path / "cache").samples("val")[0].mask
+        assert data.check(folder).ok
+        return found
+
+    np.testing.assert_array_equal(mask(id_map={"3": 255}), expected)
+    for file in sorted((folder / "labels").rglob("*.png")):
+        cv2.imwrite(str(file), colors[cv2.imread(str(file), cv2.IMREAD_UNCHANGED)][..., ::-1])
+    np.testing.assert_array_equal(mask(color_masks=True), expected)
+    for more, words in (
+        ({"color_masks": "yes"}, "must be true or false"),
+        ({"color_masks": True, "palette": [[1, 2, 3]]}, "one .* per class .3.. Received: 1"),
+        ({"color_masks": True, "palette": [[1, 2, 3]] * 3}, "must be distinct"),
+        ({"id_map": [1]}, "`id_map` must be like"),
+    ):
+        with pytest.raises(DataError, match=f"classes.json.*{words}"):
+            mask(**more)
+
+
+def test_a_palette_file_in_another_order_gives_the_ids_of_classes_json(tmp_path: Path) -> None:
+    colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    folder = make_folder(tmp_path / "d", ids=(0, 1, 2))
+    ids = cv2.imread(str(folder / "labels/val/000.png"), cv2.IMREAD_UNCHANGED)
+    for file in sorted((folder / "labels").rglob("*.png")):
+        cv2.imwrite(str(file), colors[cv2.imread(str(file), cv2.IMREAD_UNCHANGED)][..., ::-1])
+    palette = tmp_path / "colors.txt"
+    palette.write_text("0 0 255 c\n255 0 0 a\n0 255 0 b\n9 9 9 void\n")
+    opened = data.open(folder, cache_dir=tmp_path / "cache", palette=palette)
+    np.testing.assert_array_equal(opened.samples("val")[0].mask, ids)
+    report = data.check(folder, palette=palette)
+    assert report.splits["val"].counts.pixels.tolist() == [
+        sum(int((sample.mask == index).sum()) for sample in opened.samples("val")) for index in range(3)
+    ]
+
+
 def test_fingerprint_survives_a_copy_and_sees_a_change(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "d")
     before = data.open(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, SIZE
+from toys import CLASSES, SIZE
 
 import deploy
 from kseg.errors import ArtefactError, DataError, UsageError

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SIZE, build_toy, normalized, toy_sample, toy_spec, train_toy
+from toys import SIZE, build_toy, normalized, toy_sample, toy_spec, train_toy
 
 import deploy
 from deploy.conversion import Request, float32_twin
@@ -260,7 +260,7 @@ def test_signature_and_parity_checks():
 JAX = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from conftest import build_toy, toy_spec, normalized, toy_sample
+from toys import build_toy, toy_spec, normalized, toy_sample
 import keras, numpy as np, deploy
 assert keras.backend.backend() == "jax"
 model = build_toy()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SIZE, build_toy, toy_sample, toy_spec
+from toys import SIZE, build_toy, toy_sample, toy_spec
 
 import deploy
 from deploy import metadata, verification

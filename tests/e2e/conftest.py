@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,7 @@ def run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("e2e_run") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KSEG_CACHE", str(cache))
-        assert _run(*training(data, out, "--epochs", 1)) == 0
+        assert _run(*training(data, out)) == 0
     return out
 
 
@@ -60,7 +59,7 @@ def files(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
 
 
 @pytest.fixture
-def kseg(capfd: pytest.CaptureFixture[str]) -> Iterator[Kseg]:
+def kseg(capfd: pytest.CaptureFixture[str]) -> Kseg:
     """Run a command in this process: `kseg("inspect", path) -> Ran`."""
 
     def call(*arguments: object) -> Ran:
@@ -69,4 +68,4 @@ def kseg(capfd: pytest.CaptureFixture[str]) -> Iterator[Kseg]:
         printed = capfd.readouterr()
         return Ran(code, printed.out, printed.err)
 
-    yield call
+    return call

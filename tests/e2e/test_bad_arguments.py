@@ -13,7 +13,6 @@ TRAIN = {
         ["--model", "fcn8s", "--model-args", "{}", "--encoder", "resnet19"],
         ["'resnet19'", "Did you mean 'resnet18'?"],
     ),
-    "encoder of a model without": (["--encoder", "vgg16"], ["UNet has no argument `encoder`"]),
     "precision": (["--precision", "flot32"], ["--precision", "flot32", "float32"]),
     "not JSON": (["--model-args", "{width: 1}"], ["--model-args", "{width: 1}", '{"width": 0.25}']),
     "JSON of another kind": (["--model-args", "[1]"], ["--model-args", "no JSON object"]),

@@ -62,9 +62,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_is_one_line_and_no_run_folder(
-    fault: str, data: Path, tmp_path: Path, kseg: Kseg
-) -> None:
+def test_each_fault_is_one_line_and_no_run_folder(fault: str, data: Path, tmp_path: Path, kseg: Kseg) -> None:
     spoil, code, words = FAULTS[fault]
     bad = Path(shutil.copytree(data, tmp_path / "bad"))
     spoil(bad)

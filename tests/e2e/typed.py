@@ -1,17 +1,19 @@
-"""What the end-to-end tests share: a small data folder, commands as typed, and what an error must look like."""
+"""What the end-to-end tests share: a small data folder, commands as typed, the form of an error."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ class Ran:
     err: str
 
     def error(self, code: int = 2) -> str:
-        """Return the error's line; fail unless there is exactly one, with this exit code, and no traceback."""
+        """Return the error's line; fail unless there is exactly one, no traceback, this exit code."""
         lines = self.err.strip().splitlines()
         assert self.code == code, self.err
         assert "Traceback" not in self.err
@@ -46,17 +48,31 @@ class Ran:
 Kseg = Callable[..., Ran]
 
 
-def typed(*arguments: object, **options: Any) -> Ran:
-    """Run `python -m kseg ARGUMENTS` in a process of its own."""
-    command = [sys.executable, "-m", "kseg", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **options)
+def typed(*arguments: object, before: Sequence[str] = ()) -> Ran:
+    """Run `python -m kseg ARGUMENTS` in a process of its own, behind the command `before`."""
+    command = [*before, sys.executable, "-m", "kseg", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def private_disk(folder: Path, options: str) -> list[str]:
+    """Return the start of a command that sees a tmpfs at `folder`, gone when it ends; or skip."""
+    who = [] if os.geteuid() == 0 else ["--map-root-user"]
+    script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
+    start = ["unshare", *who, "--mount", "sh", "-c", script, str(folder)]
+    try:
+        tried = subprocess.run([*start, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"no private mount is possible here: {error}")
+    if tried.returncode:
+        pytest.skip(f"no private mount is possible here: {tried.stderr.strip()}")
+    return start
 
 
 def training(data: Path, out: Path, *more: object) -> list[object]:
     """Return the arguments of the smallest training that there is."""
     net = ["--model", "unet", "--model-args", '{"width": 0.0625}', "--size", "32x32", "--batch-size", 4]
-    return ["train", *net, "--data", data, "--out", out, "--no-tensorboard", *more]
+    return ["train", *net, "--epochs", 1, "--data", data, "--out", out, "--no-tensorboard", *more]
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -65,7 +81,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def make_data(root: Path) -> Path:
-    """Write 8 train and 8 val images of two classes; three of them 16-bit, CMYK and 1x1, which are fit too."""
+    """Write 8 train and 8 val images of two classes, and a 16-bit, a CMYK and a 1x1 image for train."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "labels"):

@@ -93,7 +93,7 @@ class ModelBattery:
     def exported(
         self, trained: Any, saved: Path, small: list[Sample], tmp_path_factory: pytest.TempPathFactory
     ) -> dict[str, Path]:
-        """One artefact per suffix. The graph that the engine was built from, kept beside it, is the `.onnx`."""
+        """One artefact per suffix; the `.onnx` is the graph that the engine was built from."""
         for module in ("ai_edge_litert", "onnxruntime", "tensorrt_rtx"):
             pytest.importorskip(module)
         import deploy

@@ -15,7 +15,7 @@ class TestFCN8s(ModelBattery):
     architecture = "FCN8s"
     toy: ClassVar = {"encoder": "resnet18", "width": 0.125, "head_channels": 32}
     rate = 1e-2
-    steps = 20
+    steps = 30
 
 
 class TestFCN8sPaper(ModelBattery):
@@ -41,14 +41,14 @@ class TestFCN32s(ModelBattery):
 class TestFCN8sAtOnce(ModelBattery):
     architecture = "FCN8sAtOnce"
     toy: ClassVar = {"encoder": "vgg16", "width": 0.1, "head_channels": 32}
-    steps = 50
+    steps = 70
 
 
 class TestFCNAlexNet(ModelBattery):
     architecture = "FCNAlexNet"
     toy: ClassVar = {"padding": "paper", "width": 0.25, "head_channels": 32}
     size = (64, 64)
-    steps = 40
+    steps = 60
 
 
 def test_choices_that_exclude_each_other_are_refused() -> None:

@@ -10,7 +10,7 @@ from battery import ModelBattery
 
 from kseg.errors import UsageError
 from kseg.models import UNet
-from kseg.models.summary import parameters
+from kseg.models.summary import parameters, shapes_only
 
 
 class TestUNet(ModelBattery):
@@ -30,8 +30,9 @@ class TestUNetPaper(ModelBattery):
     ("channels", "classes", "count"), [(1, 1, 31_030_593), (1, 2, 31_030_658), (3, 21, 31_033_045)]
 )
 def test_paper_form_has_the_published_parameters(channels: int, classes: int, count: int) -> None:
-    model = UNet(input_shape=(None, None, channels), num_classes=classes, padding="valid")
-    assert parameters(model)[0] == count
+    with shapes_only():
+        model = UNet(input_shape=(None, None, channels), num_classes=classes, padding="valid")
+        assert parameters(model)[0] == count
 
 
 def test_paper_form_sees_572_and_gives_388() -> None:

@@ -54,10 +54,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
 def config(folder: Path, out: Path, **changes: object) -> TrainConfig:
     values = {
         "model": "unet",
-        "model_args": {"width": 0.0625, "dropout": 0.2},
+        "model_args": {"width": 0.0625, "depth": 2, "dropout": 0.2},
         "data": str(folder),
         "out": str(out),
-        "epochs": 4,
+        "epochs": 3,
         "batch_size": 4,
         "learning_rate": 0.01,
         "ema": 0.9,
@@ -107,12 +107,12 @@ def test_a_run_folder_has_model_history_and_record(finished: Finished, folder: P
     assert record["status"] == "finished"
     assert record["result"] == result
     assert record["versions"]["keras"] == keras.__version__
-    assert record["resolved"]["total_steps"] == 12
+    assert record["resolved"]["total_steps"] == 9
     rows = history(out)
-    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     best = max(float(row["val_miou"]) for row in rows)
     assert result["val_miou"] == pytest.approx(best)
-    assert sum(line.startswith("epoch ") for line in lines) == 4
+    assert sum(line.startswith("epoch ") for line in lines) == 3
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
@@ -124,11 +124,20 @@ def test_the_model_carries_its_spec_and_takes_any_size(finished: Finished) -> No
     assert spec.architecture == "UNet"
     assert spec.arch_args["width"] == 0.0625
     assert spec.input_size == (24, 32)
-    assert spec.data["fingerprint"] == json.loads((out / "run.json").read_text())["data"]["fingerprint"]
+    record = json.loads((out / "run.json").read_text())
+    assert spec.data["fingerprint"] == record["data"]["fingerprint"]
     assert spec.recipe["seed"] == 3
     assert spec.recipe["result"]["val_miou"] == result["val_miou"]
     assert tuple(model.input_shape) == (None, None, None, 3)
     assert keras.ops.shape(model(np.zeros((1, 17, 41, 3), "float32"))) == (1, 17, 41, 3)
+
+
+def test_local_paths_stay_in_the_run_folder(finished: Finished, folder: Path) -> None:
+    out = finished[0]
+    spec = kseg.load(out / "model.keras").spec
+    assert spec.data["source"] == spec.recipe["arguments"]["data"] == folder.name
+    assert str(folder.parent) not in spec.to_json()
+    assert json.loads((out / "run.json").read_text())["data"]["source"] == str(folder)
 
 
 def test_the_saved_score_is_that_of_the_saved_weights(finished: Finished, folder: Path) -> None:
@@ -176,7 +185,7 @@ def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
     assert len(history(out)) == 2
     lines: list[str] = []
     train(config(folder, out, resume=True), lines.append)
-    assert "resuming behind epoch 2 of 4" in lines
+    assert "resuming behind epoch 2 of 3" in lines
     assert_same_training(finished[0], out)
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
 
@@ -201,40 +210,41 @@ def test_a_folder_in_use_is_refused(finished: Finished, folder: Path, tmp_path: 
 
 
 def test_resuming_with_other_arguments_is_refused(finished: Finished, folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"other arguments \(epochs: 4 -> 9; seed: 3 -> 4\)"):
+    with pytest.raises(UsageError, match=r"other arguments \(epochs: 3 -> 9; seed: 3 -> 4\)"):
         train(config(folder, finished[0], resume=True, epochs=9, seed=4))
 
 
-def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
-    data = make_folder(tmp_path / "data", {"train": 4, "val": 2})
-    out = tmp_path / "run"
-    with pytest.raises(KeyboardInterrupt):
-        train(config(data, out), _interrupt_at_first_epoch)
-    Image.new("RGB", (32, 24)).save(data / "images" / "train" / "new.png")
-    Image.new("L", (32, 24)).save(data / "labels" / "train" / "new.png")
-    with pytest.raises(DataError, match="changed since this run was started"):
-        train(config(data, out, resume=True))
-
-
-def _interrupt_at_first_epoch(line: str) -> None:
-    if line.startswith("epoch 1/"):
-        raise KeyboardInterrupt
-
-
-def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
+    """A run that Ctrl-C ended after its first epoch: its data, its folder and what it said."""
+    root = tmp_path_factory.mktemp("interrupted")
+    data = make_folder(root / "data", {"train": 4, "val": 2})
     lines: list[str] = []
 
     def say(line: str) -> None:
         lines.append(line)
-        _interrupt_at_first_epoch(line)
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
 
-    out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(config(folder, out), say)
+        train(config(data, root / "run"), say)
+    return data, root / "run", lines
+
+
+def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(interrupted: tuple[Path, Path, list[str]]) -> None:
+    _, out, lines = interrupted
     assert "interrupted after 1 finished epochs; go on with: kseg train --resume" in lines[-1]
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert kseg.load(out / "model.keras").spec.classes == ("a", "b", "c")
     assert [entry for entry in out.rglob("*") if entry.name.startswith(".kseg-")] == []
+
+
+def test_resuming_on_changed_data_is_refused(interrupted: tuple[Path, Path, list[str]]) -> None:
+    data, out, _ = interrupted
+    Image.new("RGB", (32, 24)).save(data / "images" / "train" / "new.png")
+    Image.new("L", (32, 24)).save(data / "labels" / "train" / "new.png")
+    with pytest.raises(DataError, match="changed since this run was started"):
+        train(config(data, out, resume=True))
 
 
 def test_a_wrong_argument_leaves_no_run_folder(folder: Path, tmp_path: Path) -> None:
@@ -243,26 +253,41 @@ def test_a_wrong_argument_leaves_no_run_folder(folder: Path, tmp_path: Path) -> 
         ({"loss": "crossentropie"}, "Unknown loss"),
         ({"model_args": {"widht": 1}}, "Did you mean 'width'"),
         ({"val_split": "validate"}, "no split"),
-        ({"warmup_steps": 99}, "less than the 12 steps"),
+        ({"warmup_steps": 99}, "less than the 9 steps"),
     ):
         with pytest.raises((UsageError, DataError), match=message):
             train(config(folder, tmp_path / "run", **changes), lambda line: None)
         assert not (tmp_path / "run").exists()
 
 
-def test_mixed_precision_trains_and_saves_a_float32_model(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    train(config(folder, out, precision="mixed_bfloat16", epochs=1), lambda line: None)
+@pytest.fixture(scope="module")
+def unvalidated(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run in mixed precision on data without a val split."""
+    root = tmp_path_factory.mktemp("unvalidated")
+    data, lines = make_folder(root / "data", {"train": 4}), []
+    changes = {"precision": "mixed_bfloat16", "epochs": 2, "tensorboard": None}
+    result = train(config(data, root / "run", **changes), lines.append)
+    return root / "run", result, lines
+
+
+def test_mixed_precision_trains_and_saves_a_float32_model(unvalidated: Finished) -> None:
+    out, _, lines = unvalidated
+    assert "precision mixed_bfloat16: as asked" in lines
     model = kseg.load(out / "model.keras")
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert {variable.dtype for variable in model.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_no_val_split_keeps_the_latest_model_and_says_so(tmp_path: Path) -> None:
-    data = make_folder(tmp_path / "data", {"train": 4})
-    lines: list[str] = []
-    result = train(config(data, tmp_path / "run", epochs=2), lines.append)
+def test_tensorboard_files_are_written_where_it_is_installed(unvalidated: Finished) -> None:
+    pytest.importorskip("tensorboard")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras writes these files with TensorFlow")
+    assert list((unvalidated[0] / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_no_val_split_keeps_the_latest_model_and_says_so(unvalidated: Finished) -> None:
+    _, result, lines = unvalidated
     assert result["val_miou"] is None
     assert result["best_epoch"] == 2
     assert any("has no val split" in line for line in lines)

@@ -33,7 +33,7 @@ spec = kseg.Spec(classes=("a", "b"))
 train = kseg.data.from_arrays(images, masks, spec, batch_size=4, shuffle=True, augment=True)
 val = kseg.data.from_arrays(images, masks, spec, batch_size=4)
 keras.utils.set_random_seed(0)
-model = kseg.models.create("unet", num_classes=2, width=0.0625)
+model = kseg.models.create("unet", num_classes=2, width=0.0625, depth=2)
 average = kseg.training.AverageWeights(0.9, every=1)
 model.compile(
     optimizer=keras.optimizers.AdamW(kseg.training.WarmUpCosine(0.02, 40, 4)),

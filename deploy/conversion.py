@@ -44,6 +44,7 @@ class Request:
         size: `(height, width)` of the input.
         dynamic: None or `"batch"`.
         seed: seed of the probe image.
+        keep_float: for int8: a regular expression; operators whose name it is found in stay in float.
     """
 
     format: str
@@ -51,6 +52,7 @@ class Request:
     size: tuple[int, int]
     dynamic: str | None = None
     seed: int = 0
+    keep_float: str | None = None
 
 
 @dataclass(frozen=True)

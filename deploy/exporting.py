@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ def export(
     verify: Any = None,
     max_miou_drop: float = 1.0,
     calibration_images: int = 64,
+    keep_float: str | None = None,
     verify_images: int | None = 32,
     seed: int = 0,
     format: str | None = None,
@@ -132,6 +134,8 @@ def export(
             check; the file says UNVERIFIED.
         max_miou_drop: the check's budget, in points of mIoU (0-100).
         calibration_images: how many images calibrate.
+        keep_float: for int8: a regular expression; layers whose name it is found in stay in float. The
+            first, high-resolution layers of a MobileNet are where int8 loses most.
         verify_images: how many images the check takes at most, spread evenly; at least 8; None: all.
         seed: chooses the calibration images.
         format: name of the format, if it is to be checked against the suffix.
@@ -153,6 +157,7 @@ def export(
     target = Path(out)
     row = _row(target, format)
     _check_choices(row, precision, dynamic, calibration)
+    _check_keep_float(keep_float, precision)
     judged = _verify_data(verify, calibration)
     if verify_images is not None and verify_images < MINIMUM_IMAGES:
         raise UsageError(
@@ -165,6 +170,7 @@ def export(
         size=_input_size(size, known, network),
         dynamic=dynamic,
         seed=seed,
+        keep_float=keep_float,
     )
 
     def gate(path: Path) -> Verification:
@@ -201,7 +207,23 @@ def export(
     return outcome
 
 
+def _check_keep_float(keep_float: str | None, precision: str) -> None:
+    if keep_float is None:
+        return
+    if precision != "int8":
+        raise UsageError(f"Argument `keep_float` is for precision 'int8'. Received: precision={precision!r}")
+    try:
+        re.compile(keep_float)
+    except re.error as error:
+        raise UsageError(
+            f"Argument `keep_float` must be a regular expression ({error}). Received: {keep_float!r}"
+        ) from error
+
+
 def _advice(precision: str) -> str:
     if precision == "int8":
-        return " Try more calibration images, or float16"
+        return (
+            " Keep its first layers in float (--keep-float REGEX on layer names), give more calibration "
+            "images, or take float16"
+        )
     return ""

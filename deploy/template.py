@@ -108,6 +108,7 @@ class Exporter(abc.ABC):
             "dynamic": request.dynamic,
             "layout": "NHWC",
             "output": "logits",
+            "keep_float": request.keep_float,
             "calibration": None if calibration is None else calibration.to_dict(),
             "tools": {
                 name: _version(name) for name in ("keras", "tensorflow-cpu", "tensorflow", *self.tools)

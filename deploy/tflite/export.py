@@ -70,12 +70,23 @@ class TFLiteExporter(Exporter):
         quantizer = quantizer_module.Quantizer(bytearray(content))
         for operator in INT8_OPERATORS:
             quantizer.add_static_config(".*", qtyping.TFLOperationName(operator), 8, 8)
+        self._keep_float(quantizer, qtyping)
         ranges = None
         images = calibration.images()
         # The quantizer holds all that it is given; in portions, memory does not grow with the images.
         while portion := [{INPUT: image[None]} for image in itertools.islice(images, PORTION)]:
             ranges = quantizer.calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
         return bytes(quantizer.quantize(ranges).quantized_model)
+
+    def _keep_float(self, quantizer: Any, qtyping: Any) -> None:
+        """Take the operators that the caller named out of the quantizer's recipe; the last rule wins."""
+        pattern = self.job.request.keep_float
+        if pattern is None:
+            return
+        for operator in INT8_OPERATORS:
+            quantizer.update_quantization_recipe(
+                f".*(?:{pattern}).*", qtyping.TFLOperationName(operator), algorithm_key="no_quantize"
+            )
 
     def check_graph(self, path: Path) -> None:
         """Refuse select-TF operators and unbound variables; in int8, refuse a file that stayed float."""

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from kseg.cli import predictor_options
+from kseg.errors import GateError
 
 HELP = "score a model or an artefact on labelled images, at their original size"
 EXAMPLE = "kseg evaluate runs/fcn8s/model.keras --data DIR --split test --json"
@@ -35,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
+    parser.add_argument(
+        "--min-miou", type=float, metavar="POINTS", help="a gate: exit code 1 when mean IoU (0-100) is below"
+    )
     predictor_options.add_arguments(parser)
 
 
@@ -79,9 +83,12 @@ def run(args: argparse.Namespace) -> int:
         files.write_json(args.out, result)
     if args.json:
         print_json(result)
-        return 0
-    _print(result)
-    closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")
+    else:
+        _print(result)
+    if args.min_miou is not None and 100 * result["miou"] < args.min_miou:
+        raise GateError(f"mean IoU is {100 * result['miou']:.2f}; --min-miou asks for {args.min_miou:g}")
+    if not args.json:
+        closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")
     return 0
 
 

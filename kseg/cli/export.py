@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the check's budget (1.0)"
     )
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
+    parser.add_argument(
+        "--keep-float", metavar="REGEX", help="for int8: layers whose name it is found in stay in float"
+    )
     parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the calibration images (0)")
     parser.add_argument("--no-verify", action="store_true", help="skip the check; the file says UNVERIFIED")
@@ -73,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             verify=False if args.no_verify else args.data,
             max_miou_drop=args.max_miou_drop,
             calibration_images=args.calibration_images,
+            keep_float=args.keep_float,
             verify_images=args.verify_images,
             seed=args.seed,
             format=args.to,

@@ -52,12 +52,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from rich.table import Table
 
-    table = Table(title=f"Networks, {args.classes} classes, FLOPs (2 x multiply-adds) at {size[0]}x{size[1]}")
+    # Narrow on purpose: the numbers must stay whole on 80 columns; only the paper may be cut.
+    table = Table(
+        title=f"Networks, {args.classes} classes, FLOPs (2 x multiply-adds) at {size[0]}x{size[1]}",
+        box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("model", no_wrap=True)
     for heading in ("parameters", "pads to", "scored at", "GFLOPs"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("encoder", no_wrap=True)
-    table.add_column("paper")
+    table.add_column("paper", no_wrap=True, overflow="ellipsis")
     for item in rows:
         table.add_row(
             item["name"],

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="runs/quickstart", metavar="RUN", help="run folder (runs/quickstart)"
     )
-    parser.add_argument("--epochs", type=int, default=40, metavar="N", help="training epochs (40)")
+    parser.add_argument("--epochs", type=int, default=60, metavar="N", help="training epochs (60)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the training (0)")
 
 
@@ -63,57 +63,46 @@ def _free(folder: Path) -> Path:
 
 
 def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
-    from kseg.cli.output import errors
+    """Yield the words of each command; the exports are left out whose libraries are not installed."""
     from kseg.cli.report import BENCHMARK
     from kseg.cli.report import EXPORTS as PLACE
     from kseg.data.sources import SAMPLES
 
-    model = str(folder / "model.keras")
-    yield ["kseg", "check-data", SAMPLE]
-    yield [
-        *[
-            "kseg",
-            "train",
-            "--model",
-            "unet",
-            "--model-args",
-            '{"width": 0.25, "depth": 4}',
-            "--data",
-            SAMPLE,
-        ],
-        *["--size", "256x256", "--crop", "128x128", "--epochs", str(epochs), "--batch-size", "8"],
-        *["--learning-rate", "0.003", "--seed", str(seed), "--out", str(folder)],
-    ]
-    yield [
-        "kseg",
-        "evaluate",
-        model,
-        "--data",
-        SAMPLE,
-        "--split",
-        "val",
-        "--out",
-        str(folder / "evaluation.json"),
-    ]
-    images = str(SAMPLES / "nuclei" / "images" / "val")
-    yield ["kseg", "predict", model, images, "--out", str(folder / "predictions")]
+    run, model = shlex.quote(str(folder)), shlex.quote(str(folder / "model.keras"))
+    place, images = shlex.quote(str(folder / PLACE)), shlex.quote(str(SAMPLES / "nuclei" / "images" / "val"))
+    yield shlex.split(f"kseg check-data {SAMPLE}")
+    yield shlex.split(
+        f"kseg train --model unet --model-args '{{\"width\": 0.25}}' --data {SAMPLE} --size 256x256 "
+        f"--crop 128x128 --epochs {epochs} --batch-size 8 --learning-rate 0.003 --loss cross_entropy+dice "
+        f"--class-weights none --seed {seed} --out {run}"
+    )
+    yield shlex.split(f"kseg evaluate {model} --data {SAMPLE} --split val --out {run}/evaluation.json")
+    yield shlex.split(f"kseg predict {model} {images} --out {run}/predictions")
     made = []
     for name, precision, file, modules in EXPORTS:
-        missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        if missing:
-            errors.print(f"left out: {name} {precision}, no {', '.join(missing)} (pip install 'kseg[all]')")
+        if _is_missing(name, precision, modules):
             continue
-        made.append(str(folder / PLACE / file))
-        yield [
-            *["kseg", "export", model, "--to", name, "--precision", precision],
-            *["--data", SAMPLE, "--out", made[-1]],
-        ]
+        made.append(f"{place}/{file}")
+        yield shlex.split(
+            f"kseg export {model} --to {name} --precision {precision} --data {SAMPLE} --out {made[-1]}"
+        )
     if not made:
         raise KsegError('nothing to verify: no export format is installed. Run: pip install "kseg[all]"')
     for file in made:
-        yield ["kseg", "verify", file, "--reference", model, "--data", SAMPLE, "--max-miou-drop", "1.0"]
-    yield ["kseg", "benchmark", model, *made, "--data", SAMPLE, "--out", str(folder / BENCHMARK)]
-    yield ["kseg", "report", str(folder)]
+        yield shlex.split(f"kseg verify {file} --reference {model} --data {SAMPLE} --max-miou-drop 1.0")
+    yield shlex.split(f"kseg benchmark {model} {' '.join(made)} --data {SAMPLE} --out {run}/{BENCHMARK}")
+    yield shlex.split(f"kseg report {run}")
+
+
+def _is_missing(name: str, precision: str, modules: tuple[str, ...]) -> bool:
+    """Say which libraries an export lacks, if any."""
+    from kseg.cli.output import errors
+
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        text = f"left out: {name} {precision}, no {', '.join(missing)} (pip install 'kseg[all]')"
+        errors.print(text, markup=False)
+    return bool(missing)
 
 
 def _on_your_own() -> str:

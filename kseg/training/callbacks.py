@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -206,3 +208,41 @@ class Recorder(keras.callbacks.Callback):
         parts.append(f"{row['images_per_second']:.1f} images/s")
         parts.append(f"{row['seconds']:.1f} s")
         return "  ".join(parts)
+
+
+class StopBetweenSteps(keras.callbacks.Callback):
+    """While it is entered, Ctrl-C takes effect at the end of a step, and a second one at once.
+
+    An exception that Python raises wherever it stands, inside a step of TensorFlow too, can crash the
+    process instead of ending it. Outside the main thread, where no signal arrives, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> StopBetweenSteps:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.check()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.check()

@@ -17,7 +17,14 @@ from kseg.errors import UsageError, require
 from kseg.training import checkpoint, precision, record
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
-from kseg.training.callbacks import MONITOR, Recorder, SetEpoch, StopOnNaN, TrainingDivergedError
+from kseg.training.callbacks import (
+    MONITOR,
+    Recorder,
+    SetEpoch,
+    StopBetweenSteps,
+    StopOnNaN,
+    TrainingDivergedError,
+)
 from kseg.training.config import TrainConfig
 from kseg.training.optimizers import create_optimizer
 from kseg.training.plan import Plan, make_plan
@@ -155,16 +162,18 @@ def _fit(
     callbacks += [average] if average else []
     callbacks += [recorder, *_tensorboard(run, config)]
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
-        model.fit(
-            plan.batches,
-            validation_data=plan.validation,
-            validation_freq=plan.validated_epochs,
-            shuffle=False,  # the batches shuffle by seed and epoch
-            epochs=config.epochs,
-            initial_epoch=recorder.epochs_done,
-            callbacks=callbacks,
-            verbose=1 if terminal else 0,
-        )
+        with StopBetweenSteps() as interrupt:
+            model.fit(
+                plan.batches,
+                validation_data=plan.validation,
+                validation_freq=plan.validated_epochs,
+                shuffle=False,  # the batches shuffle by seed and epoch
+                epochs=config.epochs,
+                initial_epoch=recorder.epochs_done,
+                callbacks=[*callbacks, interrupt],
+                verbose=1 if terminal else 0,
+            )
+        interrupt.check()
     return _result(run, plan, recorder)
 
 

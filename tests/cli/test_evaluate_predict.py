@@ -284,3 +284,15 @@ def test_inspect_says_what_an_alien_file_lacks(
         error = capsys.readouterr().err
         assert words in error, (path, error)
         assert len(error.strip().splitlines()) == 1
+
+
+def test_min_miou_is_a_gate(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(model), "--data", str(data), "--json"]) == 0
+    miou = 100 * json.loads(capsys.readouterr().out)["miou"]
+    command = ["evaluate", str(model), "--data", str(data), "--json", "--min-miou"]
+    assert main([*command, str(miou - 0.01)]) == 0
+    capsys.readouterr()
+    assert main([*command, str(miou + 0.01)]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["miou"] == pytest.approx(miou / 100)
+    assert "--min-miou asks for" in printed.err

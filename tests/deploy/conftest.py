@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from toys import ToySample, build_toy, toy_sample, toy_spec, train_toy
 
@@ -33,7 +32,6 @@ def toy() -> Any:
 @pytest.fixture(scope="session")
 def exported(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One float32 artefact per format that needs no GPU, by format name."""
-    import deploy
 
     folder = tmp_path_factory.mktemp("exported")
     paths = {"tflite": folder / "toy.tflite", "onnx": folder / "toy.onnx"}

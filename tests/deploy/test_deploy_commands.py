@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import CLASSES, toy_sample
 from PIL import Image
+from toys import CLASSES, build_toy, toy_sample, toy_spec
 
 import deploy
 from kseg.cli.main import main
@@ -69,8 +69,6 @@ def test_export_verify_benchmark(saved, folder, tmp_path, capfd):
 
 def test_a_failed_gate_is_exit_code_1_and_written_down(saved, folder, exported, toy, tmp_path, capfd):
     from kseg.saving import save
-
-    from toys import build_toy, toy_spec  # isort: skip
 
     other = build_toy()
     save(other, tmp_path / "untrained.keras", toy_spec())

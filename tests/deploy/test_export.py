@@ -81,6 +81,23 @@ def test_int8_record_and_operators(toy, train_samples, tmp_path):
     assert other["calibration"]["names_sha256"] != record["names_sha256"]
 
 
+def test_layers_named_by_keep_float_stay_float(toy, train_samples, tmp_path):
+    common = {"precision": "int8", "calibration": train_samples, "verify": False, "calibration_images": 8}
+    small = deploy.export(toy, tmp_path / "int8.tflite", **common)
+    depthwise = next(layer.name for layer in toy.layers if "depthwise" in type(layer).__name__.lower())
+    mixed = deploy.export(toy, tmp_path / "mixed.tflite", keep_float=f"/{depthwise}/", **common)
+    assert (small["keep_float"], mixed["keep_float"]) == (None, f"/{depthwise}/")
+    assert mixed["bytes"] > small["bytes"]
+    assert deploy.read_spec(tmp_path / "mixed.tflite").export["keep_float"] == f"/{depthwise}/"
+
+
+def test_keep_float_is_checked_before_anything_is_written(toy, train_samples, tmp_path):
+    for wrong in ({"keep_float": "(", "precision": "int8"}, {"keep_float": "x", "precision": "float16"}):
+        with pytest.raises(UsageError, match="keep_float"):
+            deploy.export(toy, tmp_path / "m.tflite", calibration=train_samples, verify=False, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
 def zip_free(content: bytes) -> bytes:
     return content[: content.index(b"PK\x03\x04")]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kseg.errors import DataError, require
+from kseg.errors import DataError
 
 BACKGROUND = "background"
 
@@ -78,7 +78,8 @@ def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
     Raises:
         DataError: if it is none of these, or its size is not the image's.
     """
-    rle_codec = require("pycocotools.mask", "instances")
+    from pycocotools import mask as rle_codec
+
     try:
         if isinstance(segmentation, Mapping):
             if list(segmentation["size"]) != [height, width]:

@@ -98,6 +98,8 @@ def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:
             raise UsageError(f"The run folder '{run}' is not empty: {hint} another --out")
         return None
     if before is None:
+        if run.is_dir() and any(run.iterdir()):
+            raise UsageError(f"There is nothing to resume in '{run}': it holds files, but no run.json")
         return None
     changed = config.differences(TrainConfig.from_dict(before["arguments"]))
     if changed:

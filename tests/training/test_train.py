@@ -190,6 +190,14 @@ def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
     assert len(json.loads((out / "run.json").read_text())["resumed"]) == 1
 
 
+def test_a_folder_that_holds_no_run_is_not_resumed_into(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(config(folder, tmp_path / "photos", resume=True), print)
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
+
+
 def test_a_finished_run_is_not_trained_further(finished: Finished, folder: Path) -> None:
     out, result, _ = finished
     before = (out / "model.keras").stat().st_mtime_ns

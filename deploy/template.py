@@ -26,6 +26,7 @@ from deploy.quiet import quiet
 from deploy.verification import Verification
 from kseg.errors import ArtefactError
 from kseg.files import atomic
+from kseg.interrupts import DeferredInterrupt
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
@@ -83,20 +84,30 @@ class Exporter(abc.ABC):
         """
         job = self.job
         with atomic(job.out) as path:
-            probe = convert(job.model, job.spec, path, job.request)
-            with quiet():
-                self.lower(path)
-            record = self.record()
-            embed(path, self.spec(record))
-            self.check_graph(path)
-            record["parity"] = self.load_back(path, probe)
-            # While the gate runs the file says UNVERIFIED, and so it stays without a gate.
-            embed(path, self.spec(record))
+            with DeferredInterrupt() as interrupt:
+                record = self._made(path, interrupt)
             if job.verify is not None:
                 record["verify"] = job.verify(path).to_dict()
                 embed(path, self.spec(record))
             size = path.stat().st_size
         return {"path": str(job.out), "bytes": size, **record}
+
+    def _made(self, path: Path, interrupt: DeferredInterrupt) -> dict[str, Any]:
+        """Convert, lower and check the file; return its record. Converters swallow a Ctrl-C, so it waits."""
+        job = self.job
+        probe = convert(job.model, job.spec, path, job.request)
+        interrupt.check()
+        with quiet():
+            self.lower(path)
+        interrupt.check()
+        record = self.record()
+        embed(path, self.spec(record))
+        self.check_graph(path)
+        interrupt.check()
+        record["parity"] = self.load_back(path, probe)
+        # While the gate runs the file says UNVERIFIED, and so it stays without a gate.
+        embed(path, self.spec(record))
+        return record
 
     def record(self) -> dict[str, Any]:
         """Return what is known about the export before it is verified."""

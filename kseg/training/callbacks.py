@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 
 from kseg import files
 from kseg.errors import KsegError
+from kseg.interrupts import DeferredInterrupt
 from kseg.training import checkpoint
 from kseg.training.averaging import AverageWeights
 from kseg.training.optimizers import learning_rate
@@ -211,38 +210,18 @@ class Recorder(keras.callbacks.Callback):
 
 
 class StopBetweenSteps(keras.callbacks.Callback):
-    """While it is entered, Ctrl-C takes effect at the end of a step, and a second one at once.
+    """Makes a Ctrl-C that `interrupt` has noted take effect at the end of a step.
 
-    An exception that Python raises wherever it stands, inside a step of TensorFlow too, can crash the
-    process instead of ending it. Outside the main thread, where no signal arrives, it does nothing.
+    Args:
+        interrupt: entered around `model.fit`; inside a step of TensorFlow Ctrl-C could crash the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interrupt: DeferredInterrupt) -> None:
         super().__init__()
-        self._asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> StopBetweenSteps:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
-        if self._asked:
-            raise KeyboardInterrupt
+        self._interrupt = interrupt
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.check()
+        self._interrupt.check()
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.check()
+        self._interrupt.check()

@@ -14,6 +14,7 @@ import keras
 
 from kseg import losses, metrics
 from kseg.errors import UsageError, require
+from kseg.interrupts import DeferredInterrupt
 from kseg.training import checkpoint, precision, record
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
@@ -164,7 +165,7 @@ def _fit(
     callbacks += [average] if average else []
     callbacks += [recorder, *_tensorboard(run, config)]
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
-        with StopBetweenSteps() as interrupt:
+        with DeferredInterrupt() as interrupt:
             model.fit(
                 plan.batches,
                 validation_data=plan.validation,
@@ -172,10 +173,9 @@ def _fit(
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,
                 initial_epoch=recorder.epochs_done,
-                callbacks=[*callbacks, interrupt],
+                callbacks=[*callbacks, StopBetweenSteps(interrupt)],
                 verbose=1 if terminal else 0,
             )
-        interrupt.check()
     return _result(run, plan, recorder)
 
 

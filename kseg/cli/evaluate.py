@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from kseg.cli import predictor_options
+from kseg.cli import predictor_options, values
 from kseg.errors import GateError
 
 HELP = "score a model or an artefact on labelled images, at their original size"
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", help="which split to score (val)")
     parser.add_argument(
         "--limit",
-        type=predictor_options.positive,
+        type=values.positive,
         metavar="N",
         help="score N images, evenly spread over the split",
     )

@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from deploy import formats
+from kseg.cli import values
 
 HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
 EXAMPLE = "kseg export runs/fcn8s/model.keras --to tflite --precision int8 --data DIR --out model_int8.tflite"
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, received '{text}'")
-    return int(sides[0]), int(sides[1])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="default: beside MODEL, named after it and the precision"
     )
-    parser.add_argument("--size", type=_size, metavar="HxW", help="input size (default: the model's)")
+    parser.add_argument("--size", type=values.size, metavar="HxW", help="input size (default: the model's)")
     parser.add_argument("--dynamic", metavar="AXIS", help="'batch': leave the batch open (onnx, tensorrt)")
     parser.add_argument(
         "--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the check's budget (1.0)"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kseg.cli import values
 from kseg.errors import UsageError
-from kseg.inference import Predictor
 from kseg.spec import RESIZE_RULES
+
+if TYPE_CHECKING:
+    from kseg.inference import Predictor
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -19,13 +22,6 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(
             f"expected numbers such as 0.75,1,1.25, received '{text}'"
         ) from error
-
-
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, received '{text}'")
-    return int(parts[0]), int(parts[1])
 
 
 def _number_in(low: float, high: float) -> Callable[[str], float]:
@@ -41,18 +37,11 @@ def _number_in(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
-    return int(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; `build` reads them."""
     group = parser.add_argument_group("how the model looks at an image")
     group.add_argument(
-        "--size", type=_size, metavar="HxW", help="run the network at this size (default: the model's)"
+        "--size", type=values.size, metavar="HxW", help="run the network at this size (default: the model's)"
     )
     group.add_argument(
         "--resize", choices=RESIZE_RULES, help="how images meet that size (default: the model's rule)"
@@ -73,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of neighbouring tiles (0.25)",
     )
     group.add_argument(
-        "--batch-size", type=positive, default=1, metavar="N", help="network calls made at once (1)"
+        "--batch-size", type=values.positive, default=1, metavar="N", help="network calls made at once (1)"
     )
     group.add_argument(
         "--prior",
@@ -87,6 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> Predictor:
     """Open the model with the options given."""
+    from kseg.inference import Predictor
+
     predictor = Predictor(
         args.model,
         size=args.size,

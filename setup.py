@@ -16,7 +16,6 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],
     "tensorrt": ["tensorrt>=10.9", "cuda-bindings>=12.6"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
-    "instances": ["scikit-image>=0.24"],
     "jax": ["jax>=0.5"],
     "tensorboard": ["tensorboard>=2.19"],
     "dev": [
@@ -55,7 +54,10 @@ setup(
         "pycocotools>=2.0.8",
         "numpy>=1.26",
         "pillow>=11",
-        "opencv-python-headless>=4.10",
+        # contrib: object proposals (selective search, edge boxes)
+        "opencv-contrib-python-headless>=4.10",
+        "scikit-image>=0.24",
+        "scipy>=1.13",
         "rich>=13.9",
         "matplotlib>=3.9",
     ],

@@ -314,7 +314,8 @@ def benchmark(
     with tempfile.TemporaryDirectory(prefix="kseg-benchmark-") as root:
         folders = [Path(root) / str(index) for index in range(len(files))]
         for folder, spec, size in zip(folders, specs, sizes, strict=True):
-            _prepare(folder, images, spec, size, seed)
+            judged = None if images is None else images.in_classes_of(spec)
+            _prepare(folder, judged, spec, size, seed)
         with _workers(files, folders, sizes, threads) as processes:
             _measure(processes, rows, specs, repeats, images is not None, progress)
     _add_ratios(rows)

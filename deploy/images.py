@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from kseg.data.merged import in_classes_of
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 
@@ -36,6 +37,10 @@ class Images:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.samples[index] for index in self.indices)
+
+    def in_classes_of(self, model: Spec) -> Images:
+        """Return the same images with their truth in the model's classes, which may be unions of theirs."""
+        return replace(self, samples=in_classes_of(model, self.samples))
 
 
 def _is_source(data: Any) -> bool:

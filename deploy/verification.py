@@ -216,7 +216,7 @@ def verify(
                 f"{expected.spec.classes}. Give the model it was exported from"
             )
         received = Predictor(runtime)
-        images = spread(data, split=split, limit=limit)
+        images = spread(data, split=split, limit=limit).in_classes_of(spec)
         compared = _Comparison(spec.num_classes, spec.ignore_id)
         for sample in (progress or _plain)(images, len(images), f"Verifying {Path(path).name}"):
             compared.update(sample.mask, expected.logits(sample.image), received.logits(sample.image))

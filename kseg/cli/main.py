@@ -25,6 +25,8 @@ COMMANDS = {
     "check-data": "check_data",
     "class-weights": "class_weights",
     "train": "train",
+    "train-segments": "train_segments",
+    "rebuild": "rebuild",
     "evaluate": "evaluate",
     "predict": "predict",
     "export": "export",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kseg.cli import values
+from kseg.cli import ensemble_options, proposal_options, refine_options, stitch_options, values
 from kseg.errors import UsageError
 from kseg.spec import RESIZE_RULES
 
@@ -72,23 +72,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="subtract A * log(class weight of the training) from the logits: takes back a share of "
         "the prior that class weights changed; try 0.75 (default 0: off)",
     )
+    stitch_options.add_arguments(group)
+    proposal_options.add_arguments(group)
+    ensemble_options.add_arguments(group)
+    refine_options.add_arguments(parser)
 
 
-def build(args: argparse.Namespace) -> Predictor:
-    """Open the model with the options given."""
+def build(args: argparse.Namespace) -> Any:
+    """Open the model with the options given: runtime, Predictor, proposals, ensemble, then refiners.
+
+    Returns:
+        A `Predictor`, or what wraps one and has its surface.
+    """
+    ensemble_options.check(args)
+    refiners = refine_options.refiners(args)
+    predictor = _opened(
+        args, args.model, stitch_options.runtime(args, args.model), size=args.size, resize=args.resize
+    )
+    predictor = proposal_options.wrap(args, predictor)
+    # The others look at whole images, each at its own size and by its own rule.
+    predictor = ensemble_options.wrap(args, predictor, lambda path: _opened(args, path, path))
+    return refine_options.refined(predictor, refiners)
+
+
+def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Predictor:
+    """Return the Predictor of one network, with the bias that `--prior` asks of its own training."""
     from kseg.inference import Predictor
 
     predictor = Predictor(
-        args.model,
-        size=args.size,
-        resize=args.resize,
+        source,
         overlap=args.overlap,
         batch_size=args.batch_size,
         flip=args.flip,
         scales=args.scales,
+        **own,
     )
     if args.prior:
-        predictor.set_bias(prior_bias(predictor.spec.recipe, args.prior, args.model))
+        predictor.set_bias(prior_bias(predictor.spec.recipe, args.prior, path))
     return predictor
 
 
@@ -116,4 +136,8 @@ def describe(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
         "scales": list(predictor.scales),
         "overlap": predictor.overlap,
         "prior": args.prior,
+        "stitch": args.stitch,
+        "proposals": proposal_options.describe(args),
+        "ensemble": ensemble_options.describe(args),
+        "refine": refine_options.describe(args),
     }

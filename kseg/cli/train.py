@@ -13,9 +13,11 @@ from kseg.errors import UsageError
 from kseg.training.config import (
     CACHES,
     CLASS_WEIGHTS,
+    CROPS,
     OPTIMIZERS,
     PRECISIONS,
     RESIZE,
+    SAMPLINGS,
     SCHEDULES,
     TrainConfig,
 )
@@ -77,6 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     count = whole(1)
     run = parser.add_argument_group("run")
     _add(run, "--out", metavar="RUN", required=True, help="run folder that is made")
+    stages = 'JSON list of stages, trained one after the other: {"name": ..., arguments of training}'
+    _add(run, "--stages", metavar="FILE", help=stages)
     _add(run, "--resume", action="store_true", help="go on behind the last finished epoch of RUN")
     _add(
         run, "--seed", type=whole(0), metavar="N", help="of weights, dropout, shuffling and augmentation (0)"
@@ -94,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")
     _add(net, "--encoder", metavar="NAME", help="encoder, for the models that take one")
     _add(net, "--weights", metavar="W", help="'imagenet' or a file; default: from scratch")
+    _add(
+        net,
+        "--init-from",
+        metavar="FILE",
+        help="a .keras file whose layers of the same name and shape are taken",
+    )
+    _add(net, "--freeze", metavar="REGEX", help="do not train the layers whose name holds this")
     _add(net, "--model-args", type=mapping, metavar="JSON", help="further arguments of the model")
     _add(net, "--precision", choices=PRECISIONS, help="default: time them here, take the fastest")
     _fitting_arguments(parser.add_argument_group("fitting"), count)
@@ -119,6 +130,19 @@ def _data_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--crop", type=size, metavar="HxW", help="size of the training crops; default: --size")
     _add(group, "--train-split", metavar="SPLIT", help="default: train; slices such as 'train[:90%%]' work")
     _add(group, "--val-split", metavar="SPLIT", help="default: val or validation, if there is one")
+    _add(group, "--sampling", choices=SAMPLINGS, help="which labelled pixels are trained on; default: all")
+    per_image = "pixels or patches per image and epoch, for --sampling (default: "
+    _add(
+        group,
+        "--samples-per-image",
+        type=count,
+        metavar="N",
+        help=f"{per_image}{TrainConfig.samples_per_image})",
+    )
+    _add(
+        group, "--crops", choices=CROPS, help="train on crops around labelled objects or on object proposals"
+    )
+    _add(group, "--crops-args", type=mapping, metavar="JSON", help="further arguments of the crops")
     _add(group, "--limit", type=count, metavar="N", help="use N training images only, evenly spaced")
     _add(group, "--val-limit", type=count, metavar="N", help="use N validation images only, evenly spaced")
     _add(group, "--cache", choices=CACHES, help="decoded images in memory; auto: if they fit")
@@ -134,6 +158,9 @@ def _fitting_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--class-weights-power", type=float, metavar="P", help=power)
     _add(group, "--optimizer", choices=OPTIMIZERS, help=f"default: {TrainConfig.optimizer}")
     _add(group, "--learning-rate", type=float, metavar="R", help=f"default: {TrainConfig.learning_rate}")
+    _add(group, "--momentum", type=float, metavar="M", help=f"of sgd (default: {TrainConfig.momentum})")
+    rules = "factors on the learning rate by variable path, for example '{\"bias$\": 2}'"
+    _add(group, "--lr-multipliers", type=mapping, metavar="JSON", help=rules)
     _add(group, "--weight-decay", type=float, metavar="D", help=f"default: {TrainConfig.weight_decay}")
     _add(group, "--clip-norm", type=float, metavar="G", help="bound on the gradient's norm; default: none")
     _add(group, "--schedule", choices=SCHEDULES, help=f"default: {TrainConfig.schedule}")
@@ -141,10 +168,25 @@ def _fitting_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--ema", type=float, metavar="M", help="momentum of the averaged weights, 0: off (0.998)")
     _add(group, "--patience", type=count, metavar="N", help="stop after N epochs without a better val mIoU")
     _add(group, "--val-every", type=count, metavar="N", help="validate every N epochs")
+    bn = "after training, measure batch normalisation's statistics over N batches (default: 0, keep averages)"
+    _add(group, "--bn-batches", type=whole(0), metavar="N", help=bn)
 
 
 def _add(group: Any, *names: str, **options: Any) -> None:
     group.add_argument(*names, default=argparse.SUPPRESS, **options)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `TrainConfig` that the command line holds."""
+    given = {key: value for key, value in vars(args).items() if key not in ("debug", "stages")}
+    augment = {name: given.pop(name) for name in _AUGMENT if name in given}
+    if augment:
+        given["augment_args"] = augment
+    if given.pop("no_augment", False):
+        if augment:
+            raise UsageError(f"--no-augment excludes --{next(iter(augment)).replace('_', '-')}")
+        given["augment"] = False
+    return given
 
 
 def to_config(args: argparse.Namespace) -> TrainConfig:
@@ -153,14 +195,7 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
     Raises:
         UsageError: if model or data are missing, or a value is out of range.
     """
-    given = {key: value for key, value in vars(args).items() if key != "debug"}
-    augment = {name: given.pop(name) for name in _AUGMENT if name in given}
-    if augment:
-        given["augment_args"] = augment
-    if given.pop("no_augment", False):
-        if augment:
-            raise UsageError(f"--no-augment excludes --{next(iter(augment)).replace('_', '-')}")
-        given["augment"] = False
+    given = _given(args)
     if given.get("resume"):
         from kseg.training import record
 
@@ -177,11 +212,25 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
 
 def run(args: argparse.Namespace) -> int:
     """Train, then print where the model is and what to do next."""
-    from kseg.cli.output import closing_line, console
-    from kseg.training import record, train
+    from kseg.training import train
 
-    config = to_config(args)
-    result = train(config)
+    if hasattr(args, "stages"):
+        from kseg.training.stages import read_stages, train_stages
+
+        stages = read_stages(args.stages, _given(args))
+        config, result = stages[-1], train_stages(stages)[-1]
+    else:
+        config = to_config(args)
+        result = train(config)
+    _summary(config, result)
+    return 0
+
+
+def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
+    """Print where the model is and what to do next."""
+    from kseg.cli.output import closing_line, console
+    from kseg.training import record
+
     score = "no val split" if result["val_miou"] is None else f"val mIoU {result['val_miou']:.4f}"
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "
@@ -197,4 +246,3 @@ def run(args: argparse.Namespace) -> int:
         f"kseg export {result['model']} --to tflite --precision int8 --data {config.data} "
         f"--out {Path(config.out) / 'model_int8.tflite'}"
     )
-    return 0

@@ -18,7 +18,8 @@ import numpy as np
 from kseg.data import images as image_files
 from kseg.data import instances as instance_masks
 from kseg.data.instances import Instances
-from kseg.data.palette import Palette, palette_of_masks
+from kseg.data.label_spaces import fill_in, masks_palette
+from kseg.data.palette import Palette
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 
@@ -170,8 +171,9 @@ class SemanticFolder(Folder):
 
     Keys of `classes.json`: `classes` (names in order of id); `palette` (one [r, g, b] per class);
     `void_id` and `void_color`; `"color_masks": true` when the masks show the colours of `palette`;
-    `id_map`, for example `{"255": 1}`, when ids in the masks mean other classes. The arguments `palette`
-    and `id_map` go before the file's.
+    `id_map`, for example `{"255": 1}`, when ids in the masks mean other classes. In place of all that stands
+    `{"label_space": "msrc21"}`: see `kseg.data.label_spaces`. The arguments `palette` and `id_map` go before
+    the file's.
     """
 
     def __init__(
@@ -184,7 +186,7 @@ class SemanticFolder(Folder):
         spec = self._make_spec(path / CLASSES_FILE, values)
         self._void_id = values.get("void_id")
         try:
-            own_palette = palette_of_masks(values, spec.classes, spec.ignore_id)
+            own_palette = masks_palette(values, spec.classes, spec.ignore_id)
             own_map = _id_map(values.get("id_map"))
         except DataError as error:
             raise DataError(f"{path / CLASSES_FILE}: {error}") from error
@@ -212,6 +214,10 @@ class SemanticFolder(Folder):
                 f"Write one, in order of id, for example: {EXAMPLE}"
             )
         values = _load_json(file)
+        try:
+            values = fill_in(values)
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
         names = values.get("classes")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise DataError(

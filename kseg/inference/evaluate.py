@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.data.merged import in_classes_of
 from kseg.errors import DataError, UsageError
 from kseg.inference.predictor import Predictor
 from kseg.metrics.confusion import Confusion
@@ -69,7 +70,8 @@ def evaluate(
     Args:
         predictor: what predicts.
         samples: `kseg.data.open(source).samples(split)`, or any sequence of objects with `.name`,
-            `.image`, `.mask`. If it has a `.spec`, its classes must be the model's and its ignore id is used.
+            `.image`, `.mask`. If it has a `.spec`, its classes must be the model's (or those that the model
+            merges: the truth is then merged too) and its ignore id is used.
         progress: wraps the iteration, to show a bar.
 
     Raises:
@@ -78,6 +80,7 @@ def evaluate(
     """
     if len(samples) == 0:
         raise DataError("There is nothing to evaluate: the split has no samples")
+    samples = in_classes_of(predictor.spec, samples)
     data = getattr(samples, "spec", None)
     if data is not None:
         check_classes(predictor.spec, data)

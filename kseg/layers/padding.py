@@ -23,38 +23,55 @@ class PadToStride(keras.layers.Layer):
 
     Args:
         stride: an integer, or `(vertical, horizontal)`.
+        minimum: the least height and width that the network can take; an integer, or
+            `(vertical, horizontal)`. Smaller images are padded up to it (to the next multiple of `stride`).
 
     Returns:
-        `(B, ceil(H / stride) * stride, ceil(W / stride) * stride, C)` for an input `(B, H, W, C)`.
+        `(B, ceil(H / stride) * stride, ceil(W / stride) * stride, C)` for an input `(B, H, W, C)` that is
+        not smaller than `minimum`.
 
     Example:
         >>> PadToStride(32)(keras.Input((360, 480, 3))).shape
         (None, 384, 480, 3)
+        >>> PadToStride(32, minimum=224)(keras.Input((100, 250, 3))).shape
+        (None, 224, 256, 3)
     """
 
-    def __init__(self, stride: int | tuple[int, int], **kwargs: Any) -> None:
+    def __init__(
+        self, stride: int | tuple[int, int], minimum: int | tuple[int, int] = 1, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.stride = pair(stride, "PadToStride", "stride")
+        self.minimum = pair(minimum, "PadToStride", "minimum")
+
+    def _missing(self, size: Any, axis: int) -> Any:
+        """Rows (axis 0) or columns (axis 1) that `size` lacks; an integer when `size` is one."""
+        step = self.stride[axis]
+        # Not (-size) % step: the remainder of a negative number is not converted faithfully to ONNX.
+        after = (step - size % step) % step
+        least = -(-self.minimum[axis] // step) * step
+        if least == step:  # what every image is padded to anyway
+            return after
+        return max(after, least - size) if isinstance(size, int) else ops.maximum(after, least - size)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
         sizes = [
-            None if size is None else -(-size // step) * step
-            for size, step in zip((height, width), self.stride, strict=True)
+            None if size is None else size + self._missing(size, axis)
+            for axis, size in enumerate((height, width))
         ]
         return (batch, *sizes, channels)
 
     def call(self, inputs: Any) -> Any:
         _, height, width, _ = ops.shape(inputs)
-        # Not (-height) % stride: the remainder of a negative number is not converted faithfully to ONNX.
-        rows, columns = self.stride
-        bottom, right = (rows - height % rows) % rows, (columns - width % columns) % columns
+        bottom, right = self._missing(height, 0), self._missing(width, 1)
         if isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0:
             return inputs
         return ops.pad(inputs, ((0, 0), (0, bottom), (0, right), (0, 0)))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "stride": self.stride}
+        config = {**super().get_config(), "stride": self.stride}
+        return config if self.minimum == (1, 1) else {**config, "minimum": self.minimum}
 
 
 @keras.saving.register_keras_serializable(package="kseg")

@@ -71,8 +71,9 @@ class MaxPoolWithSwitches(keras.layers.Layer):
     Args:
         pool_size: an integer, or `(vertical, horizontal)`.
         temperature: None for hard switches (0 or 1, without gradient). A positive number for soft ones:
-            the softmax of each window's values divided by it. Hard switches jump when a value is rounded;
-            soft ones at 0.25 survive int8.
+            the softmax of each window's values divided by it. A network learns with the one or the other:
+            what was trained with hard switches does not work with soft ones (see
+            `kseg.models.DeconvNet`).
 
     Returns:
         `(pooled, switches)`: `(B, H / p, W / p, C)` and `(B, H, W, C)` in [0, 1] summing to 1 per window.

@@ -12,7 +12,6 @@ accept unknown height and width:
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -22,6 +21,7 @@ from keras import ops
 from kseg.errors import UsageError
 from kseg.layers.arguments import pair
 from kseg.layers.resampling import resize
+from kseg.layers.transposed_sizes import Phases, SizeRule, checked_output_padding, checked_padding
 
 
 def bilinear_line(size: int) -> np.ndarray:
@@ -48,55 +48,6 @@ def bilinear_kernel(size: int | tuple[int, int]) -> np.ndarray:
     return np.outer(bilinear_line(height), bilinear_line(width))
 
 
-def output_size(size: Any, kernel: int, stride: int, padding: str) -> Any:
-    """Return the size that Keras' transposed convolution gives: `n s`, or `n s + max(k - s, 0)` if valid."""
-    if size is None:
-        return None
-    return size * stride + (max(kernel - stride, 0) if padding == "valid" else 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Phases:
-    """How one axis of a transposed convolution is cut into phases.
-
-    The output at `s * m + p` is the sum over a of `x[m - a] * kernel[a * s + p]`. `lead` zeros in front of
-    the kernel move the wanted part of the output to a whole m, so that it need not be cut out afterwards.
-
-    Args:
-        taps: number of input values behind each output value.
-        lead: zeros before the kernel.
-        tail: zeros behind it, up to `taps * s`.
-        before: zeros to put before the input.
-        after: zeros to put behind it.
-        surplus: output values to drop at the end.
-    """
-
-    taps: int
-    lead: int
-    tail: int
-    before: int
-    after: int
-    surplus: int
-
-    @classmethod
-    def plan(cls, kernel: int, stride: int, padding: str) -> _Phases:
-        excess = max(kernel - stride, 0)
-        start = excess // 2 if padding == "same" else 0
-        lead = -start % stride
-        taps = -(-(kernel + lead) // stride)
-        first = (start + lead) // stride
-        longer = excess if padding == "valid" else 0
-        blocks = -(-longer // stride)
-        return cls(
-            taps=taps,
-            lead=lead,
-            tail=taps * stride - kernel - lead,
-            before=taps - 1 - first,
-            after=first + blocks,
-            surplus=blocks * stride - longer,
-        )
-
-
 def _border_fade(size: Any, factor: int) -> Any:
     """What the bilinear kernel leaves of a constant: 1 inside, sinking to about 1/2 at both ends, (size,)."""
     place = (ops.cast(ops.arange(size), "float32") + 0.5) / factor + 0.5
@@ -112,23 +63,40 @@ class TransposedConv(keras.layers.Layer):
     - `filters=None, learnable=True`: one kernel per channel, `(kh, kw, C)` weights.
     - `filters=N`: an ordinary transposed convolution, `(kh, kw, N, C)` weights.
 
-    Output sizes are those of `keras.layers.Conv2DTranspose`. To enlarge f times take `kernel_size=2 * f,
-    strides=f`; `padding="same"` is then aligned with half-pixel bilinear resizing, apart from a border of
-    f / 2 pixels that the kernel fades to zero; `padding="valid"` is Caffe's form without padding.
+    Sizes along one axis, for n inputs, kernel k, stride s:
+
+    | padding | output_padding | result | left out in front |
+    |---|---|---|---|
+    | `"same"` | None | `s n` | `max(k - s, 0) // 2` |
+    | `"valid"` | None | `s n + max(k - s, 0)` | 0 |
+    | `p` | `q`, None is 0 | `s (n - 1) + k - 2 p + q` (Caffe, PyTorch) | `p` |
+    | `"valid"` | `q` | `s (n - 1) + k + q` (Keras) | 0 |
+    | `"same"` | `q` | `s (n - 1) + k - 2 (k // 2) + q` (Keras) | `(2 (k // 2) - q) // 2` |
+
+    To enlarge f times take `kernel_size=2 * f, strides=f`; `padding="same"` is then aligned with half-pixel
+    bilinear resizing, apart from a border of f / 2 pixels that the kernel fades to zero; `padding=0` and
+    `"valid"` are Caffe's form without padding. The odd kernel of the factor f is `2 * f - 1`.
 
     Args:
         filters: output channels, or None for one kernel per channel.
         kernel_size: an integer, or `(height, width)`.
         strides: an integer, or `(vertical, horizontal)`.
-        padding: `"same"` (output `n * s`) or `"valid"` (output `n * s + max(k - s, 0)`).
+        padding: `"same"`, `"valid"`, or what is left out at each end: an integer below the kernel size, or
+            `(vertical, horizontal)`.
         bilinear: start from `bilinear_kernel` (on the diagonal when `filters` is given); otherwise from
-            Glorot's uniform distribution.
+            `kernel_initializer`.
         use_bias: add a bias per output channel.
         trainable: as in every layer; for `filters=None`, True is short for `learnable=True`.
         learnable: whether the kernel is a weight. Always true when `filters` is given.
+        output_padding: further outputs at the bottom and right, an integer below the stride, or
+            `(vertical, horizontal)`; None: what the first two rows of the table say.
+        kernel_initializer: of a kernel that does not start bilinear; default Glorot's uniform distribution.
 
     Returns:
         `(B, H', W', filters or C)`.
+
+    Raises:
+        UsageError: for a value out of range, or an input of which nothing is left.
 
     Reference:
         Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", section 3.3.
@@ -139,11 +107,13 @@ class TransposedConv(keras.layers.Layer):
         filters: int | None = None,
         kernel_size: int | tuple[int, int] = 4,
         strides: int | tuple[int, int] = 2,
-        padding: str = "same",
+        padding: str | int | tuple[int, int] = "same",
         bilinear: bool = True,
         use_bias: bool = False,
         trainable: bool | None = None,
         learnable: bool | None = None,
+        output_padding: int | tuple[int, int] | None = None,
+        kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         if learnable is None:
@@ -152,10 +122,6 @@ class TransposedConv(keras.layers.Layer):
         if filters is not None and (not isinstance(filters, int) or filters < 1):
             raise UsageError(
                 f"TransposedConv `filters` must be a positive integer or None. Received: {filters!r}"
-            )
-        if padding not in ("same", "valid"):
-            raise UsageError(
-                f"TransposedConv `padding` must be 'same' or 'valid'. Received: padding={padding!r}"
             )
         if not learnable and (filters is not None or not bilinear or use_bias):
             raise UsageError(
@@ -166,12 +132,25 @@ class TransposedConv(keras.layers.Layer):
         self.filters = filters
         self.kernel_size = pair(kernel_size, "TransposedConv", "kernel_size")
         self.strides = pair(strides, "TransposedConv", "strides")
-        self.padding = padding
+        self.padding = checked_padding(padding, self.kernel_size)
+        self.output_padding = checked_output_padding(output_padding, self.strides)
         self.bilinear = bilinear
         self.use_bias = use_bias
         self.learnable = learnable
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel: Any = None
         self.bias: Any = None
+
+    @property
+    def rules(self) -> tuple[SizeRule, SizeRule]:
+        """Size rules of height and width."""
+        paddings = (self.padding, self.padding) if isinstance(self.padding, str) else self.padding
+        further = self.output_padding or (None, None)
+
+        def rule(axis: int) -> SizeRule:
+            return SizeRule.of(self.kernel_size[axis], self.strides[axis], paddings[axis], further[axis])
+
+        return rule(0), rule(1)
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
@@ -183,7 +162,7 @@ class TransposedConv(keras.layers.Layer):
             shape: tuple[int, ...] = (*self.kernel_size, channels)
             if self.filters is not None:
                 shape = (*self.kernel_size, self.filters, channels)
-            initializer = self._bilinear_values if self.bilinear else "glorot_uniform"
+            initializer = self._bilinear_values if self.bilinear else self.kernel_initializer
             self.kernel = self.add_weight(shape=shape, initializer=initializer, name="kernel")
         if self.use_bias:
             self.bias = self.add_weight(shape=(self.filters or channels,), initializer="zeros", name="bias")
@@ -201,10 +180,7 @@ class TransposedConv(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
-        sizes = [
-            output_size(size, kernel, stride, self.padding)
-            for size, kernel, stride in zip((height, width), self.kernel_size, self.strides, strict=True)
-        ]
+        sizes = [rule.size(size) for rule, size in zip(self.rules, (height, width), strict=True)]
         return (batch, *sizes, self.filters or channels)
 
     def call(self, inputs: Any) -> Any:
@@ -217,17 +193,23 @@ class TransposedConv(keras.layers.Layer):
         return outputs if self.bias is None else ops.add(outputs, ops.cast(self.bias, outputs.dtype))
 
     def _resizes(self) -> bool:
-        """Whether the fixed kernel is a half-pixel resize: size 2 f, even stride f."""
-        sizes = zip(self.kernel_size, self.strides, strict=True)
-        return all(kernel == 2 * stride and stride % 2 == 0 for kernel, stride in sizes)
+        """Whether the fixed kernel is a half-pixel resize: size 2 f, even stride f, nothing to add behind."""
+        return all(
+            rule.kernel == 2 * rule.stride and rule.stride % 2 == 0 and rule.behind > -rule.stride // 2
+            for rule in self.rules
+        )
 
     def _resized(self, inputs: Any) -> Any:
         """Half-pixel resize with the fading border of the transposed convolution."""
         rows, columns = self.strides
-        if self.padding == "valid":
+        if any((rule.start, rule.longer) != (rule.stride // 2, 0) for rule in self.rules):
             x = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
             x = resize(x, ops.shape(x)[1] * rows, ops.shape(x)[2] * columns)
-            return x[:, rows // 2 : -(rows // 2), columns // 2 : -(columns // 2), :]
+            # The resize reaches half a stride further than the transposed convolution on each side.
+            kept = [
+                slice(rule.stride // 2 + rule.start, -(rule.stride // 2 + rule.behind)) for rule in self.rules
+            ]
+            return x[:, kept[0], kept[1], :]
         _, height, width, _ = ops.shape(inputs)
         x = resize(inputs, height * rows, width * columns)
         vertical = ops.cast(_border_fade(height * rows, rows), x.dtype)
@@ -236,10 +218,7 @@ class TransposedConv(keras.layers.Layer):
 
     def _by_phases(self, inputs: Any) -> Any:
         """Any kernel `(kh, kw, C)`, or `(kh, kw, 1)` for the same kernel in every channel."""
-        rows, columns = (
-            _Phases.plan(kernel, stride, self.padding)
-            for kernel, stride in zip(self.kernel_size, self.strides, strict=True)
-        )
+        rows, columns = (Phases.plan(rule) for rule in self.rules)
         kernel = ops.cast(ops.convert_to_tensor(self.kernel), inputs.dtype)
         kernel = ops.pad(kernel, ((rows.lead, rows.tail), (columns.lead, columns.tail), (0, 0)))
         kernel = ops.reshape(kernel, (rows.taps, self.strides[0], columns.taps, self.strides[1], -1))
@@ -268,8 +247,21 @@ class TransposedConv(keras.layers.Layer):
         return x
 
     def _dense(self, inputs: Any) -> Any:
+        if isinstance(self.padding, str) and self.output_padding is None:
+            return self._conv_transpose(inputs, self.padding)
+        x = self._conv_transpose(inputs, "valid")
+        behind = [rule.behind + max(rule.stride - rule.kernel, 0) for rule in self.rules]
+        if min(behind) < 0:
+            x = ops.pad(x, ((0, 0), *((0, max(-count, 0)) for count in behind), (0, 0)))
+        kept = [
+            slice(rule.start, -count if count > 0 else None)
+            for rule, count in zip(self.rules, behind, strict=True)
+        ]
+        return x[:, kept[0], kept[1], :]
+
+    def _conv_transpose(self, inputs: Any, padding: str) -> Any:
         return ops.conv_transpose(
-            inputs, self.kernel, strides=self.strides, padding=self.padding, data_format="channels_last"
+            inputs, self.kernel, strides=self.strides, padding=padding, data_format="channels_last"
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -281,5 +273,7 @@ class TransposedConv(keras.layers.Layer):
             "bilinear": self.bilinear,
             "use_bias": self.use_bias,
             "learnable": self.learnable,
+            "output_padding": self.output_padding,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
         return {**super().get_config(), **own}

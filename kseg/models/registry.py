@@ -21,8 +21,8 @@ from kseg.layers import PadToStride
 
 P = ParamSpec("P")
 
-# Not part of an architecture: the size is the user's choice, weights are in the file.
-_NOT_ARCHITECTURE = ("input_shape", "weights")
+# Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
+_NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class AverageWeights(keras.callbacks.Callback):
     Args:
         momentum: in (0, 1); 0.998 is an average over about the last 500 steps.
         every: steps between two updates.
+        network: whose weights are averaged; None: the model that `fit` trains.
 
     Example:
         >>> average = kseg.training.AverageWeights(0.998)
@@ -38,7 +39,7 @@ class AverageWeights(keras.callbacks.Callback):
         `tf.train.ExponentialMovingAverage(num_updates=...)`.
     """
 
-    def __init__(self, momentum: float = 0.998, every: int = 10) -> None:
+    def __init__(self, momentum: float = 0.998, every: int = 10, network: keras.Model | None = None) -> None:
         super().__init__()
         if not 0 < momentum < 1:
             raise UsageError(f"Argument `momentum` must be in (0, 1). Received: momentum={momentum!r}")
@@ -46,13 +47,19 @@ class AverageWeights(keras.callbacks.Callback):
             raise UsageError(f"Argument `every` must be >= 1. Received: every={every!r}")
         self.momentum = momentum
         self.every = every
+        self._network = network
         self.step = 0
         self._average: list[Any] | None = None
         self._trained: list[Any] | None = None
 
+    @property
+    def network(self) -> keras.Model:
+        """The model whose weights are averaged."""
+        return self.model if self._network is None else self._network
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._average is None:
-            self._average = _values(self.model)
+            self._average = _values(self.network)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.step += 1
@@ -64,17 +71,17 @@ class AverageWeights(keras.callbacks.Callback):
         momentum = min(self.momentum, (1 + self.step) / (10 + self.step)) ** self.every
         self._average = [
             mean + (variable.value - mean) * (1.0 - momentum)
-            for mean, variable in zip(self._average, averaged_variables(self.model), strict=True)
+            for mean, variable in zip(self._average, averaged_variables(self.network), strict=True)
         ]
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._average is not None:
-            self._trained = _values(self.model)
-            self.apply_to(self.model)
+            self._trained = _values(self.network)
+            self.apply_to(self.network)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._trained is not None:
-            for variable, value in zip(averaged_variables(self.model), self._trained, strict=True):
+            for variable, value in zip(averaged_variables(self.network), self._trained, strict=True):
                 variable.assign(value)
             self._trained = None
 
@@ -97,9 +104,11 @@ class AverageWeights(keras.callbacks.Callback):
 
 
 def averaged_variables(model: keras.Model) -> list[keras.Variable]:
-    """Return the model's weights of floating type: everything but seeds and counters."""
+    """Return the model's weights of floating type: everything but seeds, counters and annealed values."""
     return [
-        variable for variable in model.weights if "float" in keras.backend.standardize_dtype(variable.dtype)
+        variable
+        for variable in model.weights
+        if "float" in keras.backend.standardize_dtype(variable.dtype) and variable.name != "temperature"
     ]
 
 

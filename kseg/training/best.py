@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from kseg.data.sources import source_label
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
 from kseg.training.config import TrainConfig
+from kseg.training.fitted import evaluation
 from kseg.training.plan import Plan
 from kseg.training.precision import dtype_policy
+from kseg.training.reestimate import reestimate_batch_norm
 
 
 class BestModel:
@@ -60,13 +63,38 @@ class BestModel:
             self.average.apply_to(self._twin)
         saving.save(self._twin, self.path, self._spec(row))
 
+    def reestimate(
+        self, row: dict[str, float | int], count: int, say: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Measure the saved network's batch-normalisation statistics over `count` batches; save it again.
+
+        Args:
+            row: of the epoch that was saved.
+            count: training batches.
+            say: prints one line.
+
+        Returns:
+            `val_loss` and `val_miou` of the network as saved now; nothing without a validation split.
+        """
+        network = saving.load(self.path)
+        reestimate_batch_norm(network, self.plan.batches, count=count)
+        scores: dict[str, Any] = {}
+        if self.plan.validation is not None:
+            network.compile(**evaluation(self.config, self.plan))
+            found = network.evaluate(self.plan.validation, verbose=0, return_dict=True)
+            scores = {f"val_{name}": float(value) for name, value in found.items()}
+            say(f"batch normalisation over {count} batches: val mIoU {scores['val_miou']:.4f}")
+        saving.save(network, self.path, self._spec({**row, **scores}))
+        return scores
+
     def _spec(self, row: dict[str, float | int]) -> Any:
         hidden = ("out", "resume", "cache", "tensorboard")
         arguments = {key: value for key, value in self.config.to_dict().items() if key not in hidden}
         # The full paths are in run.json; the model file goes to other machines.
         arguments["data"] = source_label(self.config.data)
-        if self.config.weights is not None:
-            arguments["weights"] = Path(self.config.weights).name
+        for name in ("weights", "init_from"):
+            if arguments[name] is not None:
+                arguments[name] = Path(arguments[name]).name
         resolved = self.plan.to_dict()
         recipe = {
             "arguments": arguments,

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, did_you_mean
 
+SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
+CROPS = ("objects", "proposals")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -43,6 +45,17 @@ class TrainConfig:
         crop: (height, width) of the training images. None: `size`.
         epochs: passes over the training split, at least 1.
         batch_size: images per step, at least 1.
+        init_from: a `.keras` file of kseg: layers of the same name and shape start with its weights.
+        freeze: regular expression; layers whose name holds it are not trained.
+        sampling: which pixels are trained on. `"all"` labelled ones; `"pixels"`: some of each image, drawn
+            uniformly; `"patches"`: patches around single pixels of the whole split, for networks that have
+            a patch form (`batch_size` then counts patches). With `"balanced-"` before it each class is
+            drawn equally often, and class weights are not used.
+        samples_per_image: pixels or patches per image and epoch.
+        crops: train on crops of the images instead of whole ones: `"objects"` (one around each labelled
+            object, everything else background) or `"proposals"` (boxes that overlap an object), each
+            resized to `crop`; the two stages of DeconvNet. None: whole images.
+        crops_args: further arguments of `kseg.data.crops`.
         train_split: split to train on; a TFDS slice such as `"train[:90%]"` works.
         val_split: split to validate on. None: `val` or `validation`, if there is one.
         limit: use only the first N training images. None: all.
@@ -54,8 +67,11 @@ class TrainConfig:
         class_weights: scheme of `kseg.data.class_weights`, or `"none"`.
         class_weights_power: exponent on those weights; 0.5 is the square root, 0.25 milder still. High
             powers make rare classes be found, and be found where they are not.
-        optimizer: `"adamw"`, `"adam"` or `"sgd"` (momentum 0.9).
+        optimizer: `"adamw"`, `"adam"` or `"sgd"` (Nesterov).
+        momentum: of SGD, in [0, 1).
         learning_rate: the peak, after the warm-up.
+        lr_multipliers: regular expression -> factor on the learning rate of the variables whose path holds
+            it, for example `{"bias$": 2.0}`; the first that fits counts.
         weight_decay: decoupled decay, not applied to biases and to normalisation's gamma and beta.
         clip_norm: bound on the norm of the whole gradient. None: no bound.
         schedule: `"cosine"`, `"poly"` (power 0.9) or `"constant"`.
@@ -67,6 +83,8 @@ class TrainConfig:
         augment_args: strengths of the augmentation (see `kseg.data.Augment`).
         patience: stop after so many epochs without a better validation mIoU. None: never.
         val_every: validate every N epochs. None: often enough to follow, at most about 40 times.
+        bn_batches: after training, measure the statistics of batch normalisation anew over so many
+            training batches (DeconvNet takes 500). 0: keep the moving averages.
         cache: keep decoded images in memory: `"auto"` (if they fit), `"memory"` or `"none"`.
         tensorboard: write TensorBoard files. None: if TensorBoard is installed (TensorFlow backend only).
 
@@ -85,6 +103,12 @@ class TrainConfig:
     crop: Size | None = None
     epochs: int = 30
     batch_size: int = 8
+    init_from: str | None = None
+    freeze: str | None = None
+    sampling: str = "all"
+    samples_per_image: int = 64
+    crops: str | None = None
+    crops_args: Mapping[str, Any] = field(default_factory=dict)
     train_split: str = "train"
     val_split: str | None = None
     limit: int | None = None
@@ -96,7 +120,9 @@ class TrainConfig:
     class_weights: str = "median_frequency"
     class_weights_power: float = 0.25
     optimizer: str = "adamw"
+    momentum: float = 0.9
     learning_rate: float = 1e-3
+    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
     weight_decay: float = 0.01
     clip_norm: float | None = None
     schedule: str = "cosine"
@@ -107,6 +133,7 @@ class TrainConfig:
     augment_args: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
     val_every: int | None = None
+    bn_batches: int = 0
     cache: Literal["auto", "memory", "none"] = "auto"
     tensorboard: bool | None = None
 
@@ -117,12 +144,15 @@ class TrainConfig:
             ("precision", PRECISIONS),
             ("class_weights", CLASS_WEIGHTS),
             ("cache", CACHES),
+            ("sampling", SAMPLINGS),
         ):
             _check_choice(name, getattr(self, name), known)
-        if self.resize is not None:
-            _check_choice("resize", self.resize, RESIZE)
-        for name in ("epochs", "batch_size"):
+        for name, choices in (("resize", RESIZE), ("crops", CROPS)):
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), choices)
+        for name in ("epochs", "batch_size", "samples_per_image"):
             _check_range(name, getattr(self, name), 1)
+        _check_range("bn_batches", self.bn_batches, 0)
         for name in ("limit", "val_limit", "patience", "val_every"):
             _check_range(name, getattr(self, name), 1, optional=True)
         _check_range("warmup_steps", self.warmup_steps, 0, optional=True)
@@ -134,8 +164,15 @@ class TrainConfig:
         for name in ("weight_decay", "class_weights_power"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"Argument `{name}` must be >= 0. Received: {name}={getattr(self, name)!r}")
-        if self.ema is not None and not 0 <= self.ema < 1:
-            raise UsageError(f"Argument `ema` must be in [0, 1). Received: ema={self.ema!r}")
+        for name in ("ema", "momentum"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UsageError(f"Argument `{name}` must be in [0, 1). Received: {name}={value!r}")
+        if self.crops is not None and self.sampling.endswith("patches"):
+            raise UsageError(
+                "Arguments `crops` and `sampling` exclude each other: patches are cut around pixels. "
+                f"Received: crops={self.crops!r}, sampling={self.sampling!r}"
+            )
         for name in ("size", "crop"):
             object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
 

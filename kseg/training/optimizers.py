@@ -10,6 +10,7 @@ import keras
 from kseg.errors import UsageError
 from kseg.training import schedules
 from kseg.training.config import TrainConfig
+from kseg.training.multipliers import multipliers, with_multipliers
 
 # Biases and normalisation's scale and offset have no capacity to decay: decaying them only slows training.
 NOT_DECAYED = ("bias", "gamma", "beta")
@@ -43,15 +44,20 @@ def create_optimizer(
     rate = schedules.create(
         config.schedule, config.learning_rate, total_steps, warmup_steps(config, total_steps)
     )
-    options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": config.clip_norm}
+    options: dict[str, Any] = {
+        "learning_rate": rate,
+        "global_clipnorm": config.clip_norm,
+        "weight_decay": config.weight_decay or None,
+    }
+    kinds = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+    kind = kinds[config.optimizer]
     if config.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(
-            momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None, **options
-        )
-    elif config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(weight_decay=config.weight_decay or None, **options)
-    else:
-        optimizer = keras.optimizers.AdamW(weight_decay=config.weight_decay, **options)
+        options |= {"momentum": config.momentum, "nesterov": True}
+    elif config.optimizer == "adamw":
+        options["weight_decay"] = config.weight_decay
+    if config.lr_multipliers:
+        kind = with_multipliers(kind, multipliers(config.lr_multipliers, variables))
+    optimizer = kind(**options)
     # By variable, not by name: on TensorFlow Keras matches names against the whole path of a variable.
     optimizer.exclude_from_weight_decay(var_list=[item for item in variables if item.name in NOT_DECAYED])
     return optimizer

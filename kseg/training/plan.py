@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from kseg import data, encoders, models
-from kseg.data.normalize import fill_color
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.models.forms import patch_form
 from kseg.spec import Normalization, Spec
 from kseg.training.config import Size, TrainConfig
+from kseg.training.feeding import training_batches, validation_batches
 from kseg.training.precision import LEAST_STEPS
 
 # A survey of so many evenly spaced images knows sizes and class shares well enough.
@@ -26,6 +27,10 @@ CROP_MULTIPLE = 32
 # The default momentum of the averaged weights.
 EMA = 0.998
 VALIDATIONS = 40
+# Arguments of networks that the data or other options settle.
+SETTLED = ("num_classes", "input_shape", "weights", "init_from")
+# Images per validation batch of a network that is trained on patches.
+WHOLE_IMAGES = 4
 # Stretching that changes the aspect ratio by less than this is not seen.
 ASPECT_TOLERANCE = 0.02
 
@@ -153,10 +158,10 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
     """
     entry = models.describe(config.model)
     arguments = dict(config.model_args)
-    for name in ("num_classes", "input_shape", "weights"):
+    for name in SETTLED:
         if name in arguments:
             raise UsageError(
-                f"`{name}` is not a model argument of training: data, size and --weights settle it"
+                f"`{name}` is not a model argument of training: the data or another option settles it"
             )
     if config.encoder is not None:
         if "encoder" in arguments:
@@ -166,7 +171,7 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
         raise UsageError(f"{entry.name} has no pretrained weights: leave out --weights")
     for name in arguments:
         if name not in entry.parameters:
-            known = [key for key in entry.parameters if key not in ("input_shape", "num_classes", "weights")]
+            known = [key for key in entry.parameters if key not in SETTLED]
             raise UsageError(
                 f"{entry.name} has no argument `{name}`.{did_you_mean(name, known)} "
                 f"It takes: {', '.join(known)}"
@@ -190,7 +195,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     source.check_split(config.train_split)
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
-    samples = source.samples(config.train_split, limit=config.limit, instances=False)
+    samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     seen = survey(samples, source.spec)
     size, crop = choose_sizes(config, seen.sizes)
     spec = source.spec.replace(
@@ -198,17 +203,11 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         resize=resize_rule(config, seen.sizes),
         normalization=_normalization(models.describe(name), arguments, config),
     )
-    batches = _training_batches(config, samples, spec, crop)
+    patch = None
+    if config.sampling.endswith("patches"):
+        patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
+    batches = training_batches(config, samples, spec, crop, patch)
     split = validation_split(config, source.splits)
-    validation = None
-    if split is not None:
-        held_out = source.samples(split, limit=config.val_limit, instances=False)
-        validation = _validation_batches(config, held_out, spec, crop)
-    else:
-        say(
-            f"{config.data} has no val split: the latest model is kept. To hold images out: "
-            f"--train-split '{config.train_split}[:90%]' --val-split '{config.train_split}[90%:]'"
-        )
     steps = len(batches)
     total = steps * config.epochs
     every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
@@ -217,12 +216,12 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         arguments=arguments,
         spec=spec,
         batches=batches,
-        validation=validation,
+        validation=_validation(config, source, split, spec, crop, say),
         size=size,
         crop=crop,
         class_weights=_class_weights(config, seen.counts),
         steps_per_epoch=steps,
-        images_per_epoch=min(len(samples), steps * config.batch_size),
+        images_per_epoch=_items(batches, config.batch_size),
         total_steps=total,
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
@@ -232,51 +231,28 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     )
 
 
-def _resized(samples: Any, spec: Spec) -> Any:
-    """Return the samples at the network's scale, from which crops are then taken."""
-    if spec.resize == "none" or spec.input_size is None:
-        return samples
-    fill = fill_color(spec.normalization)
-    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+def _validation(
+    config: TrainConfig, source: Any, split: str | None, spec: Spec, crop: Size, say: Callable[[str], None]
+) -> Any:
+    """Return the validation batches, None (and say what to do) when there is no such split."""
+    if split is None:
+        say(
+            f"{config.data} has no val split: the latest model is kept. To hold images out: "
+            f"--train-split '{config.train_split}[:90%]' --val-split '{config.train_split}[90%:]'"
+        )
+        return None
+    held_out = source.samples(split, limit=config.val_limit, instances=False)
+    # A batch of patches or of crops says nothing about how many whole images fit.
+    whole = config.crops is None and not config.sampling.endswith("patches")
+    like = config if whole else dataclasses.replace(config, batch_size=WHOLE_IMAGES)
+    return validation_batches(like, held_out, spec, crop if whole else spec.input_size or crop)
 
 
-class _Resized(Sequence[Any]):
-    """Samples, each resized when it is read."""
-
-    def __init__(self, samples: Any, resize: Any) -> None:
-        self._samples = samples
-        self._resize = resize
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = self._samples[index]
-        image, mask, _ = self._resize(sample.image, sample.mask)
-        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
-
-
-def _training_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Any:
-    augment: Any = False
-    if config.augment:
-        augment = data.Augment(fill=fill_color(spec.normalization), **config.augment_args)
-    return data.Batches(
-        _resized(samples, spec),
-        spec,
-        size=crop,
-        batch_size=config.batch_size,
-        augment=augment,
-        seed=config.seed,
-        shuffle=True,
-        cache=config.cache,
-    )
-
-
-def _validation_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Any:
-    size = spec.input_size or crop
-    # As many pixels as two training batches: a forward pass keeps less than a training step.
-    images = min(config.batch_size, max(1, 2 * config.batch_size * crop[0] * crop[1] // (size[0] * size[1])))
-    return data.Batches(samples, spec, size=size, batch_size=images, resize=spec.resize, cache=config.cache)
+def _items(batches: Any, batch_size: int) -> int:
+    """Return the images, crops or patches of one epoch."""
+    samples = getattr(getattr(batches, "batches", batches), "samples", None)
+    drawn = len(batches) * batch_size
+    return drawn if samples is None else min(len(samples), drawn)
 
 
 def resize_rule(config: TrainConfig, sizes: tuple[Size, ...]) -> str:
@@ -333,7 +309,8 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
 
 
 def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | None:
-    if config.class_weights == "none":
+    # Classes that are drawn equally often need no weights.
+    if config.class_weights == "none" or config.sampling.startswith("balanced"):
         return None
     # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
     weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)

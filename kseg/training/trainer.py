@@ -12,10 +12,9 @@ from typing import Any
 
 import keras
 
-from kseg import losses, metrics
 from kseg.errors import UsageError, require
 from kseg.interrupts import DeferredInterrupt
-from kseg.training import checkpoint, precision, record
+from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
 from kseg.training.callbacks import (
@@ -27,7 +26,7 @@ from kseg.training.callbacks import (
     TrainingDivergedError,
 )
 from kseg.training.config import TrainConfig
-from kseg.training.optimizers import create_optimizer
+from kseg.training.fitted import Fitted, ValidateNetwork, compiled
 from kseg.training.plan import Plan, make_plan
 
 Say = Callable[[str], None]
@@ -66,11 +65,16 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     say(f"precision {plan.precision}: {plan.precision_reason}")
     keras.utils.set_random_seed(config.seed)
     with precision.dtype_policy(plan.precision):
-        model = compiled_model(config, plan)
+        fitted = compiled(config, plan)
+    if before is None:
+        if config.init_from is not None:
+            start.init_from(fitted.network, config.init_from, say)
+        else:
+            start.adapt(fitted.network, plan.batches, say)
     # From here on there is a run folder: every wrong argument was found before.
     info = _start_record(run, config, plan, before)
     try:
-        result = _fit(run, config, plan, model, info, say)
+        result = _fit(run, config, plan, fitted, info, say)
     except KeyboardInterrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
@@ -142,10 +146,11 @@ def _finish_record(
 
 
 def _fit(
-    run: Path, config: TrainConfig, plan: Plan, model: keras.Model, info: dict[str, Any], say: Say
+    run: Path, config: TrainConfig, plan: Plan, fitted: Fitted, info: dict[str, Any], say: Say
 ) -> dict[str, Any]:
-    average = AverageWeights(plan.ema, every=plan.average_every) if plan.ema else None
-    saver = BestModel(run, config, plan, info, model, average)
+    network = fitted.network
+    average = AverageWeights(plan.ema, plan.average_every, network) if plan.ema else None
+    saver = BestModel(run, config, plan, info, network, average)
     terminal = sys.stdout.isatty()
     recorder = Recorder(
         run,
@@ -159,16 +164,21 @@ def _fit(
     stored = checkpoint.load(run) if config.resume else None
     if stored is not None:
         meta, arrays = stored
-        recorder.restore(meta, checkpoint.restore(model, arrays))
+        recorder.restore(meta, checkpoint.restore(fitted.form, arrays))
         say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
     callbacks: list[keras.callbacks.Callback] = [SetEpoch(plan.batches), StopOnNaN(config.loss)]
     callbacks += [average] if average else []
-    callbacks += [recorder, *_tensorboard(run, config)]
+    plain = fitted.is_plain
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
         with DeferredInterrupt() as interrupt:
-            model.fit(
-                plan.batches,
-                validation_data=plan.validation,
+            if not plain:
+                callbacks.append(
+                    ValidateNetwork(network, plan.validation, plan.validated_epochs, average, interrupt.check)
+                )
+            callbacks += [start.Anneal(network, config.epochs), recorder, *_tensorboard(run, config)]
+            fitted.form.fit(
+                fitted.feed(plan.batches),
+                validation_data=plan.validation if plain else None,
                 validation_freq=plan.validated_epochs,
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,
@@ -176,7 +186,10 @@ def _fit(
                 callbacks=[*callbacks, StopBetweenSteps(interrupt)],
                 verbose=1 if terminal else 0,
             )
-    return _result(run, plan, recorder)
+    result = _result(run, plan, recorder)
+    if config.bn_batches:
+        result |= saver.reestimate(recorder.best or recorder.rows[-1], config.bn_batches, say)
+    return result
 
 
 def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | None) -> tuple[str, str]:
@@ -188,21 +201,9 @@ def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | N
     if plan.total_steps < precision.LEAST_STEPS:
         return "float32", f"a run of {plan.total_steps} steps is too short to time others"
     plan.batches.set_epoch(0)
-    choice = precision.choose(lambda: compiled_model(config, plan), plan.batches[0])
+    first = compiled(config, plan).feed(plan.batches)[0]
+    choice = precision.choose(lambda: compiled(config, plan).form, first)
     return choice.policy, choice.reason
-
-
-def compiled_model(config: TrainConfig, plan: Plan) -> keras.Model:
-    """Build and compile the network of a run under the current dtype policy."""
-    model = plan.build(config.weights)
-    options = dict(config.loss_args)
-    loss = losses.create(
-        config.loss, ignore_id=plan.spec.ignore_id, class_weights=plan.class_weights, **options
-    )
-    miou = metrics.MeanIoU(num_classes=plan.spec.num_classes, ignore_id=plan.spec.ignore_id, name="miou")
-    optimizer = create_optimizer(config, plan.total_steps, model.trainable_variables)
-    model.compile(optimizer=optimizer, loss=loss, metrics=[miou], jit_compile=precision.jit_compile())
-    return model
 
 
 def _tensorboard(run: Path, config: TrainConfig) -> list[keras.callbacks.Callback]:

@@ -67,6 +67,54 @@ def test_soft_switches_sum_to_one_and_approach_hard_ones():
     np.testing.assert_allclose(ops.convert_to_numpy(sharp), ops.convert_to_numpy(hard), atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (1, 3)])
+def test_pooling_again_brings_back_what_was_unpooled(size):
+    x = np.abs(np.random.default_rng(5).normal(size=(2, 4, 6, 3))).astype("float32")
+    pooled, switches = MaxPoolWithSwitches(size)(x)
+    again, same = MaxPoolWithSwitches(size)(Unpool(size)([pooled, switches]))
+    np.testing.assert_array_equal(ops.convert_to_numpy(again), ops.convert_to_numpy(pooled))
+    np.testing.assert_array_equal(ops.convert_to_numpy(same), ops.convert_to_numpy(switches))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.5])
+def test_windows_of_equal_values(temperature):
+    # After ReLU a third of all windows are empty: every runtime must choose the same place for them.
+    _, switches = MaxPoolWithSwitches(2, temperature=temperature)(np.zeros((1, 2, 2, 1), "float32"))
+    expected = [1, 0, 0, 0] if temperature is None else [0.25] * 4
+    np.testing.assert_array_equal(ops.convert_to_numpy(switches).ravel(), expected)
+
+
+def test_hard_switches_pass_no_gradient_and_soft_ones_do():
+    tf = pytest.importorskip("tensorflow")
+    x = tf.constant(np.random.default_rng(6).normal(size=(1, 4, 4, 2)).astype("float32"))
+    weights = np.random.default_rng(7).normal(size=(1, 4, 4, 2)).astype("float32")
+    coarse = np.ones((1, 2, 2, 2), "float32")
+    found = {}
+    for temperature in (None, 0.5):
+        layer, unpool = MaxPoolWithSwitches(2, temperature), Unpool(2)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(unpool([coarse, layer(x)[1]]) * weights)
+        found[temperature] = tape.gradient(total, x)
+    assert found[None] is None or not np.any(found[None])
+    # Softmax: the gradients within a window sum to zero, and are not all zero.
+    sums = np.asarray(found[0.5]).reshape(2, 2, 2, 2, 2).sum((1, 3))
+    np.testing.assert_allclose(sums, 0, atol=1e-5)
+    assert np.abs(found[0.5]).max() > 0.01
+
+
+def test_the_gradient_of_unpooling_is_what_stands_at_the_switches():
+    tf = pytest.importorskip("tensorflow")
+    rng = np.random.default_rng(8)
+    switches = MaxPoolWithSwitches(2)(rng.normal(size=(1, 4, 6, 2)).astype("float32"))[1]
+    x, weights = tf.constant(np.ones((1, 2, 3, 2), "float32")), rng.normal(size=(1, 4, 6, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(Unpool(2)([x, switches]) * weights.astype("float32"))
+    chosen = (weights * np.asarray(switches)).reshape(1, 2, 2, 3, 2, 2).sum((2, 4))
+    np.testing.assert_allclose(tape.gradient(total, x), chosen, rtol=1e-5)
+
+
 def test_unknown_sizes_save_and_load(tmp_path):
     inputs = keras.Input((None, None, 3))
     pooled, switches = MaxPoolWithSwitches(2)(inputs)

@@ -27,6 +27,38 @@ def test_pad_then_crop_is_the_identity(size, known):
     np.testing.assert_array_equal(big[:, :, size[1] :], 0)
 
 
+MINIMUM = {(10, 100): (64, 112), (64, 16): (64, 96), (65, 96): (96, 96), (1, 1): (64, 96)}
+
+
+@pytest.mark.parametrize("size", MINIMUM)
+def test_small_images_are_padded_to_the_minimum(size):
+    # 50 and 90 are no multiples of the stride: the next ones count.
+    layer = layers.PadToStride((32, 16), minimum=(50, 90))
+    assert layer(keras.Input((*size, 2))).shape == (None, *MINIMUM[size], 2)
+    x = np.random.default_rng(0).normal(size=(1, *size, 2)).astype("float32")
+    big = ops.convert_to_numpy(layer(x))
+    assert big.shape == (1, *MINIMUM[size], 2)
+    np.testing.assert_array_equal(big[:, : size[0], : size[1]], x)
+    assert np.count_nonzero(big) == x.size
+
+
+def test_the_minimum_holds_where_the_size_is_known_only_at_run_time():
+    tf = pytest.importorskip("tensorflow")
+    layer = layers.PadToStride((32, 16), minimum=(50, 90))
+    assert layer(keras.Input((None, None, 2))).shape == (None, None, None, 2)
+    run = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 2))])
+    for size, expected in MINIMUM.items():
+        assert run(tf.ones((1, *size, 2))).shape == (1, *expected, 2)
+    assert run.experimental_get_tracing_count() == 1
+
+
+def test_padding_without_minimum_has_the_configuration_that_older_files_have():
+    config = layers.PadToStride(32, name="pad").get_config()
+    assert "minimum" not in config
+    again = layers.PadToStride.from_config(layers.PadToStride(32, minimum=96).get_config())
+    assert again.minimum == (96, 96)
+
+
 def test_crop_offset():
     x = np.arange(48, dtype="float32").reshape(1, 6, 8, 1)
     out = ops.convert_to_numpy(layers.CropLike((1, 2))([x, np.zeros((1, 3, 4, 7), "float32")]))
@@ -94,6 +126,7 @@ def test_grouped_convolution_is_keras_grouped_convolution():
     "layer",
     [
         layers.PadToStride(32),
+        layers.PadToStride(32, minimum=(96, 224)),
         layers.CropLike(5),
         layers.BilinearUpsampling((2, 4)),
         layers.ResizeLike(),
@@ -121,6 +154,7 @@ def test_config_round_trip(layer):
     [
         lambda: layers.PadToStride(0),
         lambda: layers.PadToStride(2.5),
+        lambda: layers.PadToStride(32, minimum=0),
         lambda: layers.CropLike(-1),
         lambda: layers.LocalResponseNormalization(size=4),
         lambda: layers.CeilMaxPooling2D(2, 3),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,145 @@ GRID = [(4, 2), (16, 8), (63, 32), (7, 4), (3, 2), (5, 2), (2, 3), (6, 3), (7, 3
 
 def _random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def _by_zero_insertion(
+    x: np.ndarray, kernel: np.ndarray, stride: int, padding: int, output_padding: int
+) -> np.ndarray:
+    """The definition: s - 1 zeros between inputs, a border of k - 1 - p, the flipped kernel (k, k, N, C)."""
+    side, (_, size, _, channels) = kernel.shape[0], x.shape
+    spread = np.zeros((x.shape[0], stride * (size - 1) + 1, stride * (size - 1) + 1, channels))
+    spread[:, ::stride, ::stride] = x
+    border = side - 1 - padding
+    room = np.pad(spread, ((0, 0), *[(border, border + output_padding)] * 2, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(room, (side, side), axis=(1, 2))
+    return np.einsum("bhwcij,ijnc->bhwn", windows, kernel[::-1, ::-1])
+
+
+def _convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: int) -> np.ndarray:
+    """Strided convolution of (B, o, o, N) with (k, k, N, C) and a border of p zeros: what is transposed."""
+    room = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    side = kernel.shape[0]
+    windows = np.lib.stride_tricks.sliding_window_view(room, (side, side), axis=(1, 2))
+    return np.einsum("bhwnij,ijnc->bhwc", windows[:, ::stride, ::stride], kernel)
+
+
+def _both_forms(kernel: np.ndarray, stride: int, **sizes: Any) -> list[TransposedConv]:
+    """The ordinary layer with `kernel` (k, k, N, C), and the one per channel with its diagonal."""
+    side, channels = kernel.shape[0], kernel.shape[-1]
+    layers = [
+        TransposedConv(kernel.shape[2], side, stride, **sizes),
+        TransposedConv(None, side, stride, learnable=True, **sizes),
+    ]
+    for layer, values in zip(layers, (kernel, np.einsum("ijcc->ijc", kernel)), strict=True):
+        layer.build((None, None, None, channels))
+        layer.kernel.assign(values)
+    return layers
+
+
+def _explicit(side: int, stride: int, size: int) -> list[tuple[int, int]]:
+    """Every explicit padding and output padding with which `size` inputs leave a result."""
+    return [
+        (padding, further)
+        for padding in range(side)
+        for further in range(stride)
+        if stride * (size - 1) + side - 2 * padding + further > 0
+    ]
+
+
+EXPLICIT = [(1, 1), (3, 1), (4, 1), (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (2, 3), (5, 3), (6, 3), (8, 4)]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize(("side", "stride"), EXPLICIT)
+def test_explicit_padding_has_the_size_and_the_values_of_the_definition(side, stride, size):
+    kernel = _random(side, side, 2, 2)
+    diagonal = kernel * np.eye(2, dtype="float32")
+    x = _random(2, size, size, 2, seed=1)
+    for padding, further in _explicit(side, stride, size):
+        sizes = {"padding": padding, "output_padding": further}
+        expected = stride * (size - 1) + side - 2 * padding + further
+        dense, per_channel = _both_forms(kernel, stride, **sizes)
+        for layer, values in ((dense, kernel), (per_channel, diagonal)):
+            assert layer.compute_output_shape((2, size, None, 2)) == (2, expected, None, 2)
+            out = ops.convert_to_numpy(layer(x))
+            assert out.shape == (2, expected, expected, 2)
+            reference = _by_zero_insertion(x, values, stride, padding, further)
+            np.testing.assert_allclose(out, reference, atol=1e-5, err_msg=str(sizes))
+
+
+@pytest.mark.parametrize(("side", "stride"), [*EXPLICIT, (16, 8), (15, 8)])
+def test_fixed_kernel_follows_every_explicit_padding(side, stride):
+    x = _random(1, 3, 3, 2)
+    kernel = bilinear_kernel(side)[..., None, None] * np.eye(2)
+    for padding, further in _explicit(side, stride, 3)[:: 1 if side < 9 else 5]:
+        out = TransposedConv(None, side, stride, padding, output_padding=further)(x)
+        reference = _by_zero_insertion(x, kernel, stride, padding, further)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(out), reference, atol=1e-5, err_msg=f"{padding} {further}"
+        )
+
+
+@pytest.mark.parametrize(("side", "stride"), [*EXPLICIT, (63, 32), (64, 32)])
+def test_adjoint_identity_in_every_explicit_rule(side, stride):
+    size, kernel = 3, _random(side, side, 2, 3)
+    y = _random(2, size, size, 3, seed=1)
+    for padding, further in _explicit(side, stride, size)[:: 1 if side < 9 else 401]:
+        layer = TransposedConv(2, side, stride, padding, output_padding=further)
+        layer.build(y.shape)
+        layer.kernel.assign(kernel)
+        transposed = ops.convert_to_numpy(layer(y)).astype("float64")
+        x = _random(*transposed.shape, seed=2).astype("float64")
+        forward = _convolution(x, kernel.astype("float64"), stride, padding)
+        assert forward.shape == y.shape
+        scale = np.linalg.norm(forward) * np.linalg.norm(y)
+        assert abs((forward * y).sum() - (x * transposed).sum()) <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("side", "stride"), [(4, 2), (3, 2), (5, 3), (2, 3), (7, 4)])
+def test_output_padding_by_keras_rules(padding, side, stride):
+    kernel, x = _random(side, side, 2, 2), _random(1, 3, 4, 2, seed=1)
+    # An even kernel without output padding, "same", is s (n - 1) long: TensorFlow's kernel refuses it.
+    first = 1 if padding == "same" and side % 2 == 0 else 0
+    for further in range(first, stride):
+        theirs = keras.layers.Conv2DTranspose(
+            2, side, stride, padding, output_padding=further, use_bias=False
+        )
+        theirs.build(x.shape)
+        theirs.kernel.assign(kernel)
+        ours = _both_forms(kernel, stride, padding=padding, output_padding=further)[0]
+        np.testing.assert_allclose(ops.convert_to_numpy(ours(x)), ops.convert_to_numpy(theirs(x)), atol=1e-5)
+
+
+def test_rules_may_differ_between_height_and_width():
+    layer = TransposedConv(3, (3, 4), (2, 3), padding=(1, 0), output_padding=(1, 2))
+    assert layer.compute_output_shape((None, 5, 5, 2)) == (None, 10, 18, 3)
+    assert layer(np.zeros((1, 5, 5, 2), "float32")).shape == (1, 10, 18, 3)
+    again = TransposedConv.from_config(layer.get_config())
+    assert again.rules == layer.rules
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_odd_kernel_of_a_factor_keeps_the_inputs_and_fills_between_them(factor):
+    ramp = (3 * np.arange(5.0)[:, None] - np.arange(5.0) + 2)[None, :, :, None].astype("float32")
+    out = TransposedConv(None, 2 * factor - 1, factor, padding=factor - 1)(ramp)
+    fine = np.arange(4 * factor + 1) / factor
+    np.testing.assert_allclose(ops.convert_to_numpy(out)[0, ..., 0], 3 * fine[:, None] - fine + 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", [None, 2])
+def test_explicit_padding_on_three_runtimes(filters, run_tflite, to_onnx, run_onnx, parse_tensorrt):
+    image = keras.Input((6, 5, 3), name="image")
+    layer = TransposedConv(filters, 5, 2, padding=2, output_padding=1, learnable=True, bilinear=False)
+    model = keras.Model(image, layer(image))
+    x = _random(1, 6, 5, 3)
+    expected = ops.convert_to_numpy(model(x))
+    assert expected.shape[1:3] == (12, 10)
+    np.testing.assert_allclose(run_tflite(model, x), expected, atol=2e-5)
+    proto = to_onnx(model, (1, 6, 5, 3))
+    np.testing.assert_allclose(run_onnx(proto, x), expected, atol=2e-5)
+    assert parse_tensorrt(proto) == []
 
 
 def _adjoint(kernel: np.ndarray, stride: int, size: int, y: np.ndarray, padding: str) -> np.ndarray:
@@ -160,6 +301,10 @@ def test_gradient_of_the_kernel_is_that_of_the_dense_form():
     "arguments",
     [
         {"padding": "full"},
+        {"padding": 4},
+        {"padding": -1},
+        {"output_padding": 2},
+        {"output_padding": (0, -1)},
         {"kernel_size": 0},
         {"strides": (1, 2, 3)},
         {"filters": -1},
@@ -171,3 +316,9 @@ def test_gradient_of_the_kernel_is_that_of_the_dense_form():
 def test_wrong_arguments_are_named(arguments):
     with pytest.raises(UsageError, match="Received"):
         TransposedConv(**arguments)
+
+
+def test_an_input_of_which_nothing_is_left_is_refused():
+    layer = TransposedConv(None, 4, 2, padding=3)
+    with pytest.raises(UsageError, match=r"0 outputs left .* Received an input of size 2"):
+        layer.compute_output_shape((1, 2, 9, 1))

@@ -13,7 +13,7 @@ import kseg
 from kseg.data import Sample, preprocess
 from kseg.inference import Predictor
 from kseg.losses import PixelCrossEntropy
-from kseg.models import ModelInfo, create
+from kseg.models import ModelInfo, create, describe
 
 CLASSES = 3
 COLORS = np.array([[240, 60, 60], [60, 240, 60], [60, 60, 240]])
@@ -54,7 +54,9 @@ class ModelBattery:
     @classmethod
     def make(cls, size: tuple[int | None, int | None] = (None, None)) -> keras.Model:
         """Build the toy network."""
-        return create(cls.architecture, input_shape=(*size, 3), num_classes=CLASSES, dropout=0.0, **cls.toy)
+        # Dropout is noise that overfitting does not need; not every network has one.
+        off = {"dropout": 0.0} if "dropout" in describe(cls.architecture).parameters else {}
+        return create(cls.architecture, input_shape=(*size, 3), num_classes=CLASSES, **{**off, **cls.toy})
 
     @classmethod
     def compiled(cls, optimizer: keras.optimizers.Optimizer) -> keras.Model:

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from kseg.encoders import build
 from kseg.errors import UsageError
-from kseg.layers import TransposedConv, bilinear_kernel
+from kseg.layers import BilinearUpsampling, TransposedConv, bilinear_kernel
 from kseg.losses import PixelCrossEntropy
-from kseg.models import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCNAlexNet, create, transfer
+from kseg.models import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCNAlexNet, create
 from kseg.models.summary import parameters, shapes_only
 
 SMALL: dict[str, Any] = {"num_classes": 3, "width": 0.03, "dropout": 0.0, "head_channels": 16}
@@ -116,6 +116,9 @@ def test_learned_enlargement_starts_bilinear_and_the_last_stays_fixed() -> None:
     assert kernel.shape == (4, 4, 3)
     np.testing.assert_allclose(kernel[..., 2], bilinear_kernel(4))
     assert FCN32s(upsampling="learned", **SMALL).get_layer("upscore32").weights
+    everything = FCN8s(upsampling="learned_all", padding="paper", **SMALL)
+    learned = [layer for layer in everything.layers if isinstance(layer, TransposedConv)]
+    assert [layer.kernel.shape[0] for layer in learned if layer.weights] == [4, 4, 16]
 
 
 def test_first_loss_is_the_logarithm_of_the_number_of_classes() -> None:
@@ -130,20 +133,73 @@ def test_first_loss_is_the_logarithm_of_the_number_of_classes() -> None:
 @pytest.mark.parametrize("padding", ["same", "paper"])
 def test_16s_started_from_32s_gives_the_output_of_32s(padding: str) -> None:
     keras.utils.set_random_seed(0)
-    coarse, fine = (net(padding=padding, **SMALL) for net in (FCN32s, FCN16s))
+    coarse = FCN32s(padding=padding, **SMALL)
     _random_scores(coarse)
-    copied = transfer(coarse, fine)
-    assert {"block1_conv1", "fc6", "score_fr"} <= set(copied)
-    assert "score_pool4" not in copied
+    fine = FCN16s(padding=padding, init_from=coarse, **SMALL)
     image = np.random.default_rng(0).normal(size=(1, 192, 192, 3)).astype("float32")
     first, second = (np.asarray(model(image))[:, 48:144, 48:144] for model in (coarse, fine))
     # Enlarging 2 x and 16 x is not quite enlarging 32 x.
     assert np.abs(first - second).max() < 0.15 * np.ptp(first)
+    # What is enlarged is the same.
+    scores, fused = (
+        np.asarray(keras.Model(model.input, model.get_layer(name).output)(image))
+        for model, name in ((coarse, "score_fr"), (fine, "fuse_pool4"))
+    )
+    twice = np.asarray(coarse_enlargement(padding)(scores))
+    np.testing.assert_allclose(fused, twice, atol=1e-6 * np.abs(twice).max())
 
 
-def test_networks_that_share_no_layer_are_not_transferred() -> None:
+def coarse_enlargement(padding: str) -> keras.layers.Layer:
+    """Twice the size, by the kernel of the paper or by resizing."""
+    return TransposedConv(None, 4, 2, "valid") if padding == "paper" else BilinearUpsampling(2)
+
+
+def test_two_enlargements_of_a_ramp_are_exactly_one_inside() -> None:
+    rows, columns = np.meshgrid(np.arange(8.0), np.arange(8.0), indexing="ij")
+    ramp = np.stack([rows - 2 * columns, 3 * columns + 1, rows * 0 + 5], -1)[None].astype("float32")
+    at_once = np.asarray(TransposedConv(None, 64, 32)(ramp))
+    in_steps = np.asarray(TransposedConv(None, 32, 16)(TransposedConv(None, 4, 2)(ramp)))
+    inside = slice(32, -32)
+    np.testing.assert_allclose(in_steps[:, inside, inside], at_once[:, inside, inside], atol=1e-4)
+
+
+def test_8s_started_from_16s_is_16s_before_the_last_enlargement() -> None:
+    keras.utils.set_random_seed(0)
+    coarse = FCN16s(**SMALL)
+    _random_scores(coarse)
+    fine = FCN8s(init_from=coarse, **SMALL)
+    image = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype("float32")
+    scores, fused = (
+        np.asarray(keras.Model(model.input, model.get_layer(name).output)(image))
+        for model, name in ((coarse, "fuse_pool4"), (fine, "fuse_pool3"))
+    )
+    np.testing.assert_allclose(fused, np.asarray(BilinearUpsampling(2)(scores)), atol=1e-6)
+    assert np.abs(fused).max() > 0
+
+
+def test_the_whole_chain_keeps_the_learned_enlargements() -> None:
+    first = FCN32s(upsampling="learned", **SMALL)
+    second = FCN16s(upsampling="learned", init_from=first, **SMALL)
+    kernel = second.get_layer("upscore2")
+    kernel.set_weights([kernel.get_weights()[0] + 1])
+    third = FCN8s(upsampling="learned", init_from=second, **SMALL)
+    np.testing.assert_array_equal(third.get_layer("upscore2").get_weights()[0], kernel.get_weights()[0])
+    np.testing.assert_allclose(third.get_layer("upscore_pool4").get_weights()[0][..., 0], bilinear_kernel(4))
+
+
+def test_where_a_network_started_is_not_part_of_the_architecture() -> None:
+    coarse = FCN32s(**SMALL)
+    assert FCN16s(init_from=coarse, **SMALL).info == FCN16s(**SMALL).info
+    assert "init_from" not in FCN16s(init_from=coarse, **SMALL).info.arch_args
+
+
+def test_what_a_network_cannot_start_from_is_named() -> None:
+    with pytest.raises(UsageError, match=r"must be a Keras model, for a file kseg.load\(path\)"):
+        FCN16s(init_from="fcn32s.keras", **SMALL)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"fcn32s, has no layer of the name and shape of .*fc6"):
+        FCN16s(init_from=FCN32s(**{**SMALL, "head_channels": 8}), **SMALL)
     with pytest.raises(UsageError, match="share no layer"):
-        transfer(FCN32s(**SMALL), create("unet", num_classes=3, width=0.125))
+        FCN16s(init_from=create("unet", num_classes=3, width=0.125), **SMALL)
 
 
 def test_ignored_pixels_give_no_gradient() -> None:
@@ -171,6 +227,28 @@ def test_at_once_scales_the_gradient_through_pool3_and_pool4() -> None:
             tape.watch(x)
             total = tf.reduce_sum(once.get_layer(name)(x))
         np.testing.assert_allclose(tape.gradient(total, x), scale * np.ones_like(x), rtol=1e-6)
+
+
+def test_at_once_scales_the_gradient_of_the_scores() -> None:
+    """With scores at zero both networks give the same logits, so what differs is what the pools bring."""
+    keras.utils.set_random_seed(0)
+    plain = FCN8s(**SMALL)
+    once = FCN8sAtOnce(init_from=plain, **SMALL)
+    image = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype("float32")
+    masks = np.random.default_rng(1).integers(0, 3, (1, 64, 64)).astype("int32")
+
+    def gradient(model: keras.Model, name: str) -> np.ndarray:
+        kernel = model.get_layer(name).kernel
+        with tf.GradientTape() as tape:
+            loss = PixelCrossEntropy(ignore_id=255)(masks, model(image, training=True))
+        return np.asarray(tape.gradient(loss, kernel.value))
+
+    for name, scale in (("score_pool3", 1e-4), ("score_pool4", 1e-2), ("score_fr", 1.0)):
+        expected = gradient(plain, name)
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(
+            gradient(once, name), scale * expected, rtol=1e-4, atol=1e-6 * scale * np.abs(expected).max()
+        )
 
 
 @pytest.mark.parametrize(("encoder", "kernel", "field"), [("vgg16", 7, 404), ("alexnet", 6, 355)])

@@ -27,7 +27,9 @@ def test_names_are_blind_to_case_and_separators(written: str, meant: str) -> Non
 
 
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no model 'resunt'\. Did you mean 'ResUNet'\? Known models: FCN"):
+    with pytest.raises(
+        UsageError, match=r"no model 'resunt'\. Did you mean 'ResUNet'\? Known models: CRFRNN"
+    ):
         create("resunt")
 
 

@@ -1,0 +1,68 @@
+"""The argument `--refine` that `evaluate` and `predict` share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from kseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from kseg.inference.refine import Refiner
+
+
+def _refiner(text: str) -> tuple[str, dict[str, Any]]:
+    from kseg.inference.refine import parse
+
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def tree_arguments(text: str) -> dict[str, Any]:
+    """Parse `key=value,...` as arguments of tree-cover's tree, without a classifier."""
+    arguments = _refiner(f"tree-cover:{text}")[1]
+    if "classifier" in arguments:
+        raise argparse.ArgumentTypeError("classifier is what this command makes; leave it out")
+    return arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the option with the table of refiners; `refiners` reads it."""
+    from kseg.inference.refine import registry
+
+    group = parser.add_argument_group(
+        "refining the scores by looking at the image",
+        "Refiners hold all scores of an image: about 25 bytes per pixel and class.\n" + registry.help_text(),
+    )
+    group.add_argument(
+        "--refine",
+        action="append",
+        default=[],
+        type=_refiner,
+        metavar="NAME[:key=value,...]",
+        help="refine with one of the above, e.g. superpixels:method=slic,n_segments=800; may be given "
+        "several times, applied in order",
+    )
+
+
+def refiners(args: argparse.Namespace) -> list[Refiner]:
+    """Make the refiners that `--refine` asks for, in order; before a model is opened, to fail early."""
+    from kseg.inference.refine import create
+
+    return [create(name, **arguments) for name, arguments in args.refine]
+
+
+def refined(predictor: Any, made: list[Refiner]) -> Any:
+    """Return `predictor` with the refiners around it, or itself when there are none."""
+    if not made:
+        return predictor
+    from kseg.inference.refine import Refined
+
+    return Refined(predictor, made)
+
+
+def describe(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the refiners as JSON values, with the arguments that were given."""
+    return [{"name": name, **arguments} for name, arguments in args.refine]

@@ -1,0 +1,61 @@
+"""The same weights in a network with other arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from kseg.data.merged import merged_spec, original_spec
+from kseg.errors import UsageError
+from kseg.models.fcn_parts import GEOMETRIC
+from kseg.models.registry import create
+from kseg.models.transfer import transfer
+from kseg.spec import Spec
+
+
+def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
+    """Return `model`'s architecture with some arguments changed, over copies of its weights.
+
+    For arguments that decide how a trained network is evaluated, not what it has learned: the number of
+    instances of a recurrent net, hard or soft switches, the evaluator of a patch net.
+
+    Args:
+        model: a network that `create` made or `kseg.load` read (it has `.info`).
+        **changes: arguments of the architecture.
+
+    Returns:
+        A new network with `.info` and, where `model` has one, `.spec`.
+
+    Raises:
+        UsageError: if the model has no `.info`, an argument is unknown, or a layer of the new network
+            finds no weights of its name and shape.
+
+    Example:
+        >>> twice = rebuild(model, instances=2)
+    """
+    info = getattr(model, "info", None)
+    if info is None:
+        raise UsageError(f"{model.name} has no `.info`: only networks of kseg.models can be rebuilt")
+    shape = tuple(model.inputs[0].shape[1:])
+    built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
+    copied = set(transfer(model, built))
+    missing = [layer.name for layer in built.layers if layer.weights and layer.name not in copied]
+    if missing:
+        raise UsageError(
+            f"{info.architecture} with {', '.join(f'{key}={value!r}' for key, value in changes.items())} has "
+            f"weights that the trained network lacks (layers {', '.join(missing[:4])}). Train it with these "
+            "arguments; `kseg train --init-from` starts from what they share"
+        )
+    spec = getattr(model, "spec", None)
+    if spec is not None:
+        built.spec = _spec(original_spec(spec), built.info.arch_args)
+    return built
+
+
+def _spec(spec: Spec, arch_args: Mapping[str, Any]) -> Spec:
+    """Spec of the rebuilt network; FCN's geometric head gives unions of the classes."""
+    if arch_args.get("output_head") == GEOMETRIC:
+        spec = merged_spec(spec, arch_args["geometric_labels"], arch_args["geometric_classes"])
+    return spec.replace(arch_args=dict(arch_args))

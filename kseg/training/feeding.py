@@ -1,0 +1,102 @@
+"""The batches of a run: whole images or crops of them, all labels or sampled ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from kseg import data
+from kseg.data.crops import crops
+from kseg.data.normalize import fill_color
+from kseg.errors import UsageError
+from kseg.models.forms import PatchForm
+from kseg.spec import Spec
+from kseg.training.config import Size, TrainConfig
+from kseg.training.sampling import CentreSampler, PatchBatches, Sampling, SparseLabels
+
+# DeconvNet resizes a crop to 250 x 250 and takes a random 224 x 224 of it.
+CROP_MARGIN = 250 / 224
+FLIP = 0.5
+
+
+class _Resized(Sequence[Any]):
+    """Samples, each resized when it is read."""
+
+    def __init__(self, samples: Any, resize: Any) -> None:
+        self._samples = samples
+        self._resize = resize
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        sample = self._samples[index]
+        image, mask, _ = self._resize(sample.image, sample.mask)
+        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
+
+
+def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Sequence[Any]:
+    """Return what is trained on, at the network's scale: whole images, or crops around objects."""
+    fill = fill_color(spec.normalization)
+    if config.crops is not None:
+        found = crops(config.crops, samples, spec, **config.crops_args)
+        margin = CROP_MARGIN if config.augment else 1.0
+        size = (round(crop[0] * margin), round(crop[1] * margin))
+        return _Resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
+    if spec.resize == "none" or spec.input_size is None:
+        return samples
+    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+
+
+def training_batches(
+    config: TrainConfig, samples: Any, spec: Spec, crop: Size, patch: PatchForm | None
+) -> Any:
+    """Return the training batches of `config.sampling`.
+
+    Raises:
+        UsageError: if patches are asked for and the network has no patch form.
+        DataError: if the sampled classes are fewer than two.
+    """
+    sampling = Sampling.of(config.sampling)
+    samples = training_samples(config, samples, spec, crop)
+    if sampling.unit == "patches":
+        if patch is None:
+            raise UsageError(
+                f"{config.model} has no patch form: --sampling {config.sampling} trains patch networks "
+                "(see `kseg models`). Use 'all', 'pixels' or 'balanced-pixels'"
+            )
+        return PatchBatches(
+            CentreSampler(samples, spec, sampling.balanced, config.cache),
+            spec,
+            size=patch.size,
+            centre=patch.centre,
+            batch_size=config.batch_size,
+            per_epoch=config.samples_per_image * len(samples),
+            seed=config.seed,
+            flip=float(config.augment_args.get("flip", FLIP)) if config.augment else 0.0,
+        )
+    augment: Any = False
+    if config.augment:
+        augment = data.Augment(fill=fill_color(spec.normalization), **config.augment_args)
+    batches = data.Batches(
+        samples,
+        spec,
+        size=crop,
+        batch_size=config.batch_size,
+        augment=augment,
+        seed=config.seed,
+        shuffle=True,
+        cache=config.cache,
+    )
+    if sampling.unit == "pixels":
+        return SparseLabels(batches, config.samples_per_image, sampling.balanced)
+    return batches
+
+
+def validation_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Any:
+    """Return batches of whole images at the network's size, in order."""
+    size = spec.input_size or crop
+    # As many pixels as two training batches: a forward pass keeps less than a training step.
+    images = min(config.batch_size, max(1, 2 * config.batch_size * crop[0] * crop[1] // (size[0] * size[1])))
+    return data.Batches(samples, spec, size=size, batch_size=images, resize=spec.resize, cache=config.cache)

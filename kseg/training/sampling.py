@@ -1,0 +1,267 @@
+"""Training on sampled pixels: patches with the label of their centre, or sparse labels of whole images.
+
+Both are the same training (Long et al., FCN, section 3.4): the loss of a dense network over chosen centres
+is that of its patch network over their receptive fields. Patches pay for each receptive field anew; sparse
+labels share the work between neighbours, but only centres in the images of the batch can be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.data.cache import DecodedCache
+from kseg.data.normalize import preprocess
+from kseg.errors import DataError, UsageError
+from kseg.models.forms import MAIN, Head
+from kseg.spec import Spec
+
+Centres = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How training pixels are drawn; the values of `TrainConfig.sampling`.
+
+    Args:
+        unit: `"all"` labelled pixels, single `"pixels"` of whole images, or `"patches"`.
+        balanced: each class equally often; otherwise at its natural frequency.
+    """
+
+    unit: str
+    balanced: bool
+
+    @classmethod
+    def of(cls, name: str) -> Sampling:
+        """Read a name such as `"balanced-patches"`."""
+        return cls(name.removeprefix("balanced-"), name.startswith("balanced-"))
+
+
+class CentreSampler:
+    """Draws labelled pixels of a split: uniformly over all of them, or each class equally often.
+
+    Args:
+        samples: sequence of `kseg.data.Sample`; every mask is read once, to count classes.
+        spec: classes and ignore id of the data.
+        balanced: whether the classes that occur are drawn in turn.
+
+    Raises:
+        DataError: if fewer than two classes are labelled: a classifier would learn nothing.
+    """
+
+    def __init__(self, samples: Sequence[Any], spec: Spec, balanced: bool, cache: str = "auto") -> None:
+        self.samples = samples
+        self.spec = spec
+        self.balanced = balanced
+        self._cache = DecodedCache(cache)
+        self.counts = np.stack([self._count(index) for index in range(len(samples))])
+        self.classes = np.flatnonzero(self.counts.sum(axis=0))
+        if len(self.classes) < 2:
+            found = ", ".join(f"'{spec.classes[i]}'" for i in self.classes) or "none"
+            raise DataError(
+                f"Patches are sampled from labelled pixels of at least two classes. Labelled in these "
+                f"{len(samples)} images: {found}. Use a split with more classes, or --sampling all"
+            )
+
+    def _count(self, index: int) -> NDArray[np.int64]:
+        mask = self.read(index)[2]
+        return np.bincount(mask[mask < self.spec.num_classes].ravel(), minlength=self.spec.num_classes)
+
+    def read(self, index: int) -> tuple[str, NDArray[np.uint8], NDArray[Any]]:
+        """Return (name, image, mask) of one sample, from memory where it fits."""
+        return self._cache.get(index, self._decode)
+
+    def _decode(self, index: int) -> tuple[str, NDArray[np.uint8], NDArray[Any]]:
+        sample = self.samples[index]
+        return sample.name, sample.image, sample.mask
+
+    def draw(self, count: int, rng: np.random.Generator) -> Centres:
+        """Return `(count, 4)` rows of (image, row, column, class), the class being the label there.
+
+        Balanced, no class is drawn more than once more often than another.
+        """
+        if self.balanced:
+            turns = -(-count // len(self.classes))
+            wanted = np.concatenate([rng.permutation(self.classes) for _ in range(turns)])[:count]
+        else:
+            shares = self.counts.sum(axis=0)
+            wanted = rng.choice(len(shares), count, p=shares / shares.sum())
+        rows = np.empty((count, 4), np.int64)
+        for row, label in enumerate(wanted):
+            pixels = self.counts[:, label]
+            image = int(rng.choice(len(pixels), p=pixels / pixels.sum()))
+            mask = self.read(image)[2]
+            # The n-th pixel of the class in row order.
+            place = np.flatnonzero(mask.ravel() == label)[rng.integers(pixels[image])]
+            rows[row] = (image, *divmod(int(place), mask.shape[1]), label)
+        return rows
+
+
+def mirrored(position: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Fold positions outside [0, size) back, mirrored about the first and the last pixel."""
+    if size == 1:
+        return np.zeros_like(position)
+    period = 2 * (size - 1)
+    folded = np.abs(position) % period
+    return np.where(folded < size, folded, period - folded)
+
+
+class PatchBatches(keras.utils.PyDataset):
+    """Batches of (patch, label of its centre) for a network's patch form.
+
+    `batches[i]` gives float32 `(B, size, size, 3)`, normalised, and int32 `(B, 1, 1)`; it depends on
+    `(seed, epoch, i)` only. Void pixels are never centres, though they may lie in a patch.
+
+    Args:
+        sampler: draws the centres.
+        spec: the data set's spec, with the network's normalisation.
+        size: side of a patch.
+        centre: index of the labelled pixel in both directions.
+        batch_size: patches per step.
+        per_epoch: patches per epoch; at least one batch is given.
+        seed: non-negative integer.
+        flip: probability of a left-right flip of the patch.
+    """
+
+    def __init__(
+        self,
+        sampler: CentreSampler,
+        spec: Spec,
+        *,
+        size: int,
+        centre: int,
+        batch_size: int,
+        per_epoch: int,
+        seed: int = 0,
+        flip: float = 0.5,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.sampler, self.spec = sampler, spec
+        self.size, self.centre = size, centre
+        self.batch_size, self.per_epoch = batch_size, per_epoch
+        self.seed, self.flip = seed, flip
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return max(1, self.per_epoch // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch (0, 1, …) and its draws."""
+        self.epoch = int(epoch)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the next epoch begins."""
+        self.set_epoch(self.epoch + 1)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        rng = np.random.default_rng((self.seed, self.epoch, int(index)))
+        centres = self.sampler.draw(self.batch_size, rng)
+        patches = np.empty((self.batch_size, self.size, self.size, 3), np.uint8)
+        flips = rng.random(self.batch_size) < self.flip
+        for position, (image, row, column, _) in enumerate(centres):
+            pixels = self.sampler.read(int(image))[1]
+            # In a mirrored patch of even size the centre is the other one of the two in the middle.
+            at = self.size - 1 - self.centre if flips[position] else self.centre
+            rows = mirrored(np.arange(row - self.centre, row - self.centre + self.size), pixels.shape[0])
+            columns = mirrored(np.arange(column - at, column - at + self.size), pixels.shape[1])
+            patch = pixels[rows[:, None], columns]
+            patches[position] = patch[:, ::-1] if flips[position] else patch
+        labels = centres[:, 3].astype(np.int32).reshape(-1, 1, 1)
+        return preprocess(patches, self.spec.normalization), labels
+
+
+class SparseLabels(keras.utils.PyDataset):
+    """Batches of whole images in which only sampled pixels keep their label; the others become void.
+
+    Args:
+        batches: `kseg.data.Batches`.
+        per_image: labelled pixels that are kept, times the images of a batch; all when there are fewer.
+        balanced: as many of each class in the batch as there are; otherwise uniformly over the labelled ones.
+    """
+
+    def __init__(self, batches: Any, per_image: int, balanced: bool) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.batches, self.per_image, self.balanced = batches, per_image, balanced
+        self.spec = batches.spec
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch (0, 1, …): its images and its draws."""
+        self.batches.set_epoch(epoch)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the next epoch begins."""
+        self.batches.on_epoch_end()
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        rng = np.random.default_rng((self.batches.seed, self.batches.epoch, int(index), 1))
+        images, masks = self.batches[index]
+        labels = masks.ravel()
+        wanted = self.per_image * len(images)
+        kept = np.full(labels.shape, self.spec.ignore_id, masks.dtype)
+        if self.balanced:
+            present = [label for label in np.unique(labels) if label != self.spec.ignore_id]
+            groups = [np.flatnonzero(labels == label) for label in present]
+        else:
+            groups = [np.flatnonzero(labels != self.spec.ignore_id)]
+        for group in groups:
+            share = min(len(group), max(1, wanted // len(groups)))
+            places = rng.choice(group, share, replace=False)
+            kept[places] = labels[places]
+        return images, kept.reshape(masks.shape)
+
+
+class ForHeads(keras.utils.PyDataset):
+    """The same batches with one label map per output of a network with several heads.
+
+    Args:
+        batches: gives `(images, masks)`.
+        heads: further outputs; those with `labels` get the masks translated, void stays void.
+
+    Raises:
+        UsageError: if a head's `labels` are not one per class.
+    """
+
+    def __init__(self, batches: Any, heads: Sequence[Head]) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.batches, self.heads, self.spec = batches, heads, batches.spec
+        self._tables: dict[str, NDArray[np.int32] | None] = {}
+        for head in heads:
+            self._tables[head.name] = self._table(head)
+
+    def _table(self, head: Head) -> NDArray[np.int32] | None:
+        if head.labels is None:
+            return None
+        if len(head.labels) != self.spec.num_classes:
+            raise UsageError(
+                f"The head '{head.name}' has {len(head.labels)} labels; it needs one for each of the "
+                f"{self.spec.num_classes} classes of the data"
+            )
+        table = np.full(max(self.spec.num_classes, self.spec.ignore_id + 1), self.spec.ignore_id, np.int32)
+        table[: self.spec.num_classes] = head.labels
+        return table
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch (0, 1, …)."""
+        self.batches.set_epoch(epoch)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the next epoch begins."""
+        self.batches.on_epoch_end()
+
+    def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
+        images, masks = self.batches[index]
+        labels = {MAIN: masks}
+        for name, table in self._tables.items():
+            labels[name] = masks if table is None else table[masks]
+        return images, labels

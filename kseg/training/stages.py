@@ -1,0 +1,85 @@
+"""Training in stages: each begins with what the one before has learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kseg.errors import DataError, UsageError
+from kseg.training.config import TrainConfig
+from kseg.training.trainer import Say, train
+
+
+def train_stages(stages: Sequence[TrainConfig], say: Say | None = None) -> list[dict[str, Any]]:
+    """Train one stage after the other; each starts from the best model of the one before.
+
+    FCN-32s, then 16s, then 8s; DeconvNet on object crops, then on proposals; Farabet's features with a linear
+    classifier, then its two-layer one over frozen features. Stages of which `init_from` is given keep it.
+
+    Args:
+        stages: the runs, each with an `out` of its own. With `resume=True` finished stages are passed over
+            and an interrupted one goes on.
+        say: prints one line; None: to stderr.
+
+    Returns:
+        The result of each stage, as `train` gives it.
+
+    Raises:
+        UsageError: if there is no stage, or two write to one folder.
+
+    Example:
+        >>> coarse = TrainConfig(model="fcn32s", data="DIR", out="runs/32s")
+        >>> train_stages([coarse, dataclasses.replace(coarse, model="fcn16s", out="runs/16s")])
+    """
+    if not stages:
+        raise UsageError("Argument `stages` must hold at least one TrainConfig. Received: none")
+    folders = [Path(stage.out).resolve() for stage in stages]
+    if len(set(folders)) < len(folders):
+        raise UsageError(
+            f"Each stage needs a run folder of its own. Received: {', '.join(stage.out for stage in stages)}"
+        )
+    results: list[dict[str, Any]] = []
+    for stage in stages:
+        if results and stage.init_from is None:
+            stage = dataclasses.replace(stage, init_from=results[-1]["model"])
+        results.append(train(stage, say))
+    return results
+
+
+def read_stages(path: str, common: Mapping[str, Any]) -> list[TrainConfig]:
+    """Return the stages that a JSON file lists: each an object of `TrainConfig` arguments.
+
+    Args:
+        path: file with a list of objects; each needs a `"name"`, which becomes its folder under `out`.
+        common: arguments of every stage, `out` among them; a stage's own ones win.
+
+    Raises:
+        DataError: if the file cannot be read or is not such a list.
+        UsageError: for an unknown argument or a value out of range.
+    """
+    try:
+        listed = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"The stages in '{path}' cannot be read: {error}") from error
+    named = isinstance(listed, list) and all(
+        isinstance(stage, dict) and isinstance(stage.get("name"), str) and stage["name"] for stage in listed
+    )
+    if not named or not listed:
+        raise DataError(
+            f"'{path}' must hold a JSON list of stages, each an object with a \"name\" and arguments of "
+            'training, for example [{"name": "32s", "model": "fcn32s"}, {"name": "16s", "model": "fcn16s"}]'
+        )
+    stages = []
+    for stage in listed:
+        own = {key: value for key, value in stage.items() if key != "name"}
+        out = str(Path(common["out"]) / stage["name"])
+        missing = [key for key in ("model", "data") if key not in {**common, **own}]
+        if missing:
+            raise UsageError(
+                f"Stage '{stage['name']}' in '{path}' has no `{missing[0]}`, nor the command line"
+            )
+        stages.append(TrainConfig.from_dict({**common, **own, "out": out}))
+    return stages

@@ -1,0 +1,22 @@
+# Sourced by the recipes of the lecture: CamVid at half size, two seeds, test scores as JSON.
+# Usage of a recipe: recipes/lecture/CLAIM.sh [CAMVID_FOLDER] [RUN_FOLDER]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+data=${1:-${KSEG_DATA:-$here/../../../shared/data}/camvid}
+runs=${2:-runs/lecture}
+seeds=${SEEDS:-0 1}
+
+# train RUN [arguments]: one run at 180x240 (CamVid at half of 360x480); nothing is trained twice.
+train() {
+  local run=$1
+  shift
+  kseg train --data "$data" --size 180x240 --batch-size 8 --precision mixed_bfloat16 --scale 0.75-1.33 --val-every 5 \
+    --resume --out "$run" "$@"
+}
+
+# score RUN NAME [arguments]: test scores at original size into RUN/NAME.json.
+score() {
+  local run=$1 name=$2
+  shift 2
+  [ -e "$run/$name.json" ] || kseg evaluate "$run/model.keras" --data "$data" --split test --out "$run/$name.json" "$@"
+}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Farabet's network: one scale against three (linear classifier), then the two-layer classifier over frozen
+# features, and what superpixels, a CRF over them and the tree cover make of its answers.
+source "$(dirname "$0")/common.sh"
+for seed in $seeds; do
+  r="$runs/farabet/seed$seed"
+  train "$r/one" --model farabetnet --model-args '{"width": 0.5, "scales": 1}' --epochs 15 --learning-rate 0.002 --seed "$seed"
+  train "$r/three" --model farabetnet --model-args '{"width": 0.5, "scales": 3}' --epochs 15 --learning-rate 0.002 --seed "$seed"
+  train "$r/three_mlp" --model farabetnet --model-args '{"width": 0.5, "scales": 3, "classifier": "mlp", "hidden": 1024}' \
+    --init-from "$r/three/model.keras" --freeze '^conv[123]$' --epochs 8 --seed "$seed"
+  for run in one three three_mlp; do score "$r/$run" test; done
+  score "$r/three_mlp" superpixels --refine superpixels
+  score "$r/three_mlp" superpixel_crf --refine superpixel-crf
+  score "$r/three_mlp" tree_cover --refine tree-cover
+done

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Patch network on sampled (patch, centre label) pairs, class-balanced and natural; scored as a dense network.
+# Trained with a coarse output (every 4th pixel) so that validation is cheap; scored there and at full resolution.
+source "$(dirname "$0")/common.sh"
+for seed in $seeds; do
+  for sampling in balanced natural; do
+    r="$runs/patch/seed$seed/$sampling"
+    name=$([ "$sampling" = natural ] && echo patches || echo balanced-patches)
+    train "$r" --model patchnet --model-args '{"width": 0.5, "output_stride": 4, "dropout": 0.2}' --sampling "$name" \
+      --samples-per-image 24 --batch-size 96 --epochs 10 --class-weights none --seed "$seed"
+    score "$r" test
+  done
+done

@@ -1,0 +1,243 @@
+"""Object proposals: found where objects are, the same at every call, in the pixels of the image."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kseg.data import proposals
+from kseg.data.images import read_image
+from kseg.data.proposals import METHODS, Proposer, cut, enlarge, iou, propose, proposer, windows
+from kseg.errors import DataError, MissingExtraError, UsageError
+
+OBJECT = (30, 50, 80, 120)
+
+
+def scene(size: tuple[int, int] = (120, 160), box: tuple[int, int, int, int] = OBJECT) -> NDArray[np.uint8]:
+    """A bright rectangle on a dark ground with some noise."""
+    image = np.random.default_rng(0).integers(20, 40, (*size, 3), dtype=np.uint8)
+    image[box[0] : box[2], box[1] : box[3]] += np.uint8(150)
+    return image
+
+
+def clouds(size: tuple[int, int] = (80, 100)) -> NDArray[np.uint8]:
+    """Blurred noise: many regions of all sizes."""
+    noise = np.random.default_rng(1).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_object_is_among_the_boxes_and_boxes_lie_inside(method: str) -> None:
+    boxes = propose(scene(), method, count=200)
+    assert boxes.dtype == np.int32
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= (120, 160)).all()
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert iou(boxes, np.array([OBJECT])).max() > 0.75
+
+
+def test_edge_boxes_put_the_object_first_and_center_on_it() -> None:
+    best = propose(scene(), "edge-boxes", count=1)[0]
+    assert iou(best[None], np.array([OBJECT]))[0, 0] > 0.6
+    assert np.abs((best[:2] + best[2:]) / 2 - (55, 85)).max() <= 1.5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_image_gives_the_same_boxes_in_the_same_order(method: str) -> None:
+    image = clouds()
+    first = propose(image, method, count=None)
+    np.random.default_rng().random(5)
+    assert len(first) > 10
+    assert np.array_equal(first, propose(image, method, count=None))
+    assert np.array_equal(first[:7], propose(image, method, count=7))
+
+
+def test_the_seed_changes_the_order_of_selective_search_only() -> None:
+    image = cv2.GaussianBlur(
+        np.random.default_rng(1).integers(0, 255, (80, 100, 3), dtype=np.uint8), (0, 0), 3
+    )
+    one, other = (propose(image, count=None, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(one, other)
+    assert np.array_equal(np.unique(one, axis=0), np.unique(other, axis=0))
+
+
+def test_large_regions_come_early_in_selective_search() -> None:
+    image = cv2.GaussianBlur(
+        np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8), (0, 0), 3
+    )
+    boxes = propose(image, count=None)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    half = len(areas) // 2
+    assert np.median(areas[:half]) > np.median(areas[half:])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_large_image_is_searched_in_a_smaller_copy(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def watched(image: NDArray[np.uint8], *rest: Any) -> NDArray[np.int32]:
+        seen.append(image.shape)
+        return search(image, *rest)
+
+    name = "_selective_search" if method == "selective-search" else "_edge_boxes"
+    search = getattr(proposals, name)
+    monkeypatch.setattr(
+        proposals, name, lambda image, *rest: seen.append(image.shape) or search(image, *rest)
+    )
+    large = cv2.resize(scene(), (640, 480), interpolation=cv2.INTER_NEAREST)
+    boxes = propose(large, method, count=200, max_side=160)
+    assert seen == [(120, 160, 3)]
+    assert iou(boxes, 4 * np.array([OBJECT])).max() > 0.75
+    assert (boxes[:, 2:] <= (480, 640)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (5, 90)])
+@pytest.mark.parametrize("method", METHODS)
+def test_tiny_images_have_boxes_inside_or_none(method: str, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    boxes = propose(image, method)
+    assert boxes.shape[1:] == (4,)
+    assert (boxes[:, 2:] <= size).all()
+
+
+def test_a_flat_image_has_no_edge_boxes_and_one_region() -> None:
+    flat = np.full((40, 60, 3), 77, np.uint8)
+    assert propose(flat, "edge-boxes").shape == (0, 4)
+    assert propose(flat, "selective-search").tolist() == [[0, 0, 40, 60]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"method": "edge-box"}, ["`method`", "edge-box", "Did you mean 'edge-boxes'?"]),
+        ({"count": 0}, ["`count`", "0"]),
+        ({"max_side": 8}, ["`max_side`", "8"]),
+        ({"seed": -1}, ["`seed`", "-1"]),
+        ({"edge_model": "forest.yml"}, ["`edge_model`", "edge-boxes"]),
+        ({"method": "edge-boxes", "quality": True}, ["`quality`", "selective-search"]),
+        ({"method": "edge-boxes", "edge_model": "none.yml"}, ["no file 'none.yml'"]),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        propose(scene(), **arguments)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_floats_are_refused() -> None:
+    with pytest.raises(UsageError, match="uint8 RGB"):
+        propose(scene().astype(np.float32))
+
+
+def test_plain_opencv_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "ximgproc")
+    with pytest.raises(MissingExtraError, match="opencv-contrib-python-headless"):
+        propose(scene())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"%YAML:1.0\n---\nnothing: 1\n", b"%YAML:1.0\n---\noptions: {stride: 2}\n", b"\x00\x01\x02", b""],
+)
+def test_a_file_that_is_no_forest_is_named(content: bytes, tmp_path: Path) -> None:
+    wrong = tmp_path / "forest.yml"
+    wrong.write_bytes(content)
+    with pytest.raises(DataError, match=r"forest\.yml' is no structured-forest"):
+        propose(scene(), "edge-boxes", edge_model=str(wrong))
+
+
+def test_a_forest_sees_floats_from_0_to_1_and_its_thinned_edges_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Forest:
+        """Answers with the gradient edges, so that boxes must be those of the gradients."""
+
+        def detectEdges(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+            assert image.dtype == np.float32
+            assert image.max() <= 1
+            self.edges, self.normals = proposals._gradient_edges((image * 255).round().astype(np.uint8))
+            return np.ones_like(self.edges)
+
+        def computeOrientation(self, edges: NDArray[np.float32]) -> NDArray[np.float32]:
+            return self.normals
+
+        def edgesNms(self, edges: NDArray[np.float32], normals: NDArray[np.float32]) -> NDArray[np.float32]:
+            assert normals is self.normals
+            return self.edges
+
+    file = tmp_path / "model.yml.gz"
+    file.write_bytes(b"stands for a forest")
+    monkeypatch.setattr(proposals, "_forest", lambda path: Forest())
+    assert np.array_equal(
+        propose(scene(), "edge-boxes", edge_model=str(file)), propose(scene(), "edge-boxes")
+    )
+
+
+def test_gradient_edges_are_thin_and_know_their_normal() -> None:
+    edges, normals = proposals._gradient_edges(scene())
+    row, column = 55, slice(40, 60)
+    strong = np.flatnonzero(edges[row, column] > 0.5) + 40
+    assert len(strong) in (1, 2)
+    assert abs(strong.mean() - 49.5) <= 1
+    # The left side of the rectangle stands upright: its normal lies flat.
+    flat = normals[row, strong[0]]
+    assert min(flat, np.pi - flat) < 0.2
+
+
+def test_a_proposer_pickles_and_a_callable_is_taken_as_it_is() -> None:
+    found = Proposer(method="edge-boxes", max_side=64)
+    assert np.array_equal(pickle.loads(pickle.dumps(found))(scene()), found(scene()))
+    own = lambda image: np.array([[0, 0, 2, 2]])  # noqa: E731
+    assert proposer(own) is own
+    with pytest.raises(UsageError, match="quality"):
+        proposer(own, quality=True)
+
+
+def test_enlarged_boxes_keep_their_center() -> None:
+    boxes = np.array([[10, 20, 20, 60], [0, 0, 1, 1], [5, 5, 8, 9]])
+    assert np.array_equal(enlarge(boxes, 1), boxes)
+    assert enlarge(boxes, 1.2)[0].tolist() == [9, 16, 21, 64]
+    grown = enlarge(boxes, 1.2, min_side=10)
+    assert ((grown[:, 2:] - grown[:, :2]) >= 10).all()
+    assert (grown[:, :2] <= boxes[:, :2]).all()
+    assert (grown[:, 2:] >= boxes[:, 2:]).all()
+    assert np.abs((grown - boxes).reshape(3, 2, 2).sum(axis=1)).max() <= 1
+    assert enlarge(np.zeros((0, 4)), 1.2).shape == (0, 4)
+    with pytest.raises(UsageError, match="1 to 10"):
+        enlarge(boxes, 0.9)
+
+
+def test_iou_by_hand() -> None:
+    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]])
+    assert iou(boxes, boxes).tolist() == [[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 1]]
+    assert iou(boxes, np.zeros((0, 4))).shape == (3, 0)
+
+
+@pytest.mark.parametrize("box", [(-2, -3, 2, 2), (1, 1, 3, 3), (3, 3, 9, 9), (-9, 0, -5, 3), (7, 7, 9, 9)])
+def test_cut_pads_what_lies_outside(box: tuple[int, int, int, int]) -> None:
+    values = np.arange(1, 25, dtype=np.uint8).reshape(4, 6)
+    far = 12
+    canvas = np.zeros((4 + 2 * far, 6 + 2 * far), np.uint8)
+    canvas[far:-far, far:-far] = values
+    wanted = canvas[box[0] + far : box[2] + far, box[1] + far : box[3] + far]
+    part = cut(values, np.array(box), 0)
+    assert part.dtype == np.uint8
+    assert np.array_equal(part, wanted)
+    inside, within = windows(np.array(box), (4, 6))
+    assert np.array_equal(part[within], values[inside])
+    color = cut(np.repeat(values[..., None], 3, axis=2), np.array(box), (7, 8, 9))
+    assert np.array_equal(color[..., 0] == 7, wanted == 0) or (values[inside] == 7).any()
+
+
+def test_a_street_gives_boxes_by_both_methods(shared_data: Path) -> None:
+    image = read_image(sorted((shared_data / "camvid" / "images" / "val").glob("*.jpg"))[0])
+    for method in METHODS:
+        boxes = propose(image, method, count=50, max_side=240)
+        assert boxes.shape == (50, 4)
+        assert len(np.unique(boxes, axis=0)) == 50

@@ -1,0 +1,153 @@
+"""Runs that train another form of the network: patches, several heads, crops, stages."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_train import assert_same_training, config, make_folder
+
+import kseg
+from kseg.cli.main import main
+from kseg.errors import DataError, UsageError
+from kseg.training import TrainConfig, train
+from kseg.training.stages import read_stages, train_stages
+
+PATCH: dict[str, Any] = {"model": "patchnet", "model_args": {"width": 0.125}, "sampling": "balanced-patches"}
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("forms") / "squares", {"train": 6, "val": 2}, (40, 48))
+
+
+def patches(folder: Path, out: Path, **changes: Any) -> TrainConfig:
+    values = {**PATCH, "samples_per_image": 16, "batch_size": 32, "epochs": 2, "ema": 0.5, **changes}
+    return config(folder, out, **values)
+
+
+def test_a_patch_net_is_trained_on_patches_and_scored_on_whole_images(squares: Path, tmp_path: Path) -> None:
+    result = train(patches(squares, tmp_path / "run"), quiet)
+    assert result["steps"] == 2 * (6 * 16 // 32)
+    assert 0 <= result["val_miou"] <= 1
+    with open(tmp_path / "run" / "history.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert all(float(row["val_loss"]) > 0 for row in rows)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["resolved"]["class_weights"] is None
+    model = kseg.load(tmp_path / "run" / "model.keras")
+    assert model.output_shape == (None, None, None, 3)
+
+
+def test_a_resumed_run_on_patches_ends_like_an_uninterrupted_one(squares: Path, tmp_path: Path) -> None:
+    train(patches(squares, tmp_path / "whole"), quiet)
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(patches(squares, tmp_path / "parts"), stop)
+    train(patches(squares, tmp_path / "parts", resume=True), quiet)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("sampling", ["all", "balanced-pixels", "patches"])
+def test_every_instance_of_a_recurrent_net_has_its_loss(squares: Path, tmp_path: Path, sampling: str) -> None:
+    changes: dict[str, Any] = {"model": "recurrentcnn", "model_args": {"features": [4, 4], "instances": 2}}
+    out = tmp_path / "run"
+    train(patches(squares, out, **{**changes, "sampling": sampling, "batch_size": 4, "epochs": 1}), quiet)
+    row = next(csv.DictReader((out / "history.csv").read_text().splitlines()))
+    parts = [float(row["logits_loss"]), float(row["instance1_loss"])]
+    assert float(row["loss"]) == pytest.approx(sum(parts), rel=0.05)
+    assert {"miou", "val_miou", "val_loss"} <= set(row)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "unet", "model_args": {"width": 0.125}}, "unet has no patch form"),
+        ({"crops": "objects"}, "`crops` and `sampling` exclude each other"),
+        ({"freeze": "nothing"}, "no layer with weights"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_no_folder(
+    squares: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(patches(squares, tmp_path / "run", **changes), quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def stages_file(path: Path) -> Path:
+    stages = [{"name": "first"}, {"name": "second", "freeze": "^down", "epochs": 2}]
+    path.write_text(json.dumps(stages))
+    return path
+
+
+def test_a_stage_starts_from_the_one_before(squares: Path, tmp_path: Path) -> None:
+    common = {**config(squares, tmp_path / "runs", epochs=1, ema=0.0).to_dict()}
+    stages = read_stages(str(stages_file(tmp_path / "stages.json")), common)
+    results = train_stages(stages, quiet)
+    first, second = (kseg.load(result["model"]) for result in results)
+    for layer in first.layers:
+        pairs = zip(layer.get_weights(), second.get_layer(layer.name).get_weights(), strict=True)
+        same = [np.array_equal(mine, theirs) for mine, theirs in pairs]
+        if layer.name.startswith("down") and same:
+            assert all(same), layer.name
+    assert not np.array_equal(
+        first.get_layer("score").get_weights()[0], second.get_layer("score").get_weights()[0]
+    )
+    assert second.spec.recipe["arguments"]["init_from"] == "model.keras"
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '[{"model": "unet"}]', "no json"])
+def test_a_wrong_list_of_stages_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "stages.json").write_text(text)
+    assert main(["train", "--stages", str(tmp_path / "stages.json"), "--out", str(tmp_path / "r")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_stages_need_folders_of_their_own(squares: Path, tmp_path: Path) -> None:
+    stage = config(squares, tmp_path / "same")
+    with pytest.raises(UsageError, match="folder of its own"):
+        train_stages([stage, stage])
+    with pytest.raises(UsageError, match="at least one"):
+        train_stages([])
+
+
+def test_object_crops_train_on_one_class_and_void(squares: Path, tmp_path: Path) -> None:
+    result = train(config(squares, tmp_path / "run", crops="objects", crop=(16, 16), epochs=1), quiet)
+    assert result["val_miou"] is not None
+
+
+def test_batch_normalisation_is_measured_anew(squares: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / "plain", tmp_path / "measured"]
+    for out, count in zip(runs, (0, 4), strict=True):
+        train(config(squares, out, epochs=1, bn_batches=count), quiet)
+    plain, measured = (kseg.load(run / "model.keras") for run in runs)
+    changed = set()
+    for mine, theirs in zip(plain.weights, measured.weights, strict=True):
+        if not np.array_equal(mine.numpy(), theirs.numpy()):
+            changed.add(mine.name)
+    assert changed == {"moving_mean", "moving_variance"}
+
+
+def test_a_split_of_one_class_is_refused_for_patches(tmp_path: Path) -> None:
+    from PIL import Image
+
+    folder = make_folder(tmp_path / "one", {"train": 2, "val": 1}, (40, 48))
+    for path in (folder / "labels" / "train").iterdir():
+        Image.fromarray(np.zeros((40, 48), np.uint8)).save(path)
+    with pytest.raises(DataError, match="at least two classes"):
+        train(patches(folder, tmp_path / "run"), quiet)

@@ -16,6 +16,8 @@ EXTRAS = {
     "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],
     "tensorrt": ["tensorrt>=10.9", "cuda-bindings>=12.6"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
+    # scikit-image brings scipy
+    "refine": ["scikit-image>=0.24"],
     "jax": ["jax>=0.5"],
     "tensorboard": ["tensorboard>=2.19"],
     "dev": [
@@ -56,8 +58,6 @@ setup(
         "pillow>=11",
         # contrib: object proposals (selective search, edge boxes)
         "opencv-contrib-python-headless>=4.10",
-        "scikit-image>=0.24",
-        "scipy>=1.13",
         "rich>=13.9",
         "matplotlib>=3.9",
     ],

@@ -135,7 +135,8 @@ def export(
         max_miou_drop: the check's budget, in points of mIoU (0-100).
         calibration_images: how many images calibrate.
         keep_float: for int8: a regular expression; layers whose name it is found in stay in float. The
-            first, high-resolution layers of a MobileNet are where int8 loses most.
+            first, high-resolution layers of a MobileNet are where int8 loses most. None: what the
+            architecture is registered with (TextonBoost's filters), `"^$"`: nothing.
         verify_images: how many images the check takes at most, spread evenly; at least 8; None: all.
         seed: chooses the calibration images.
         format: name of the format, if it is to be checked against the suffix.
@@ -170,7 +171,7 @@ def export(
         size=_input_size(size, known, network),
         dynamic=dynamic,
         seed=seed,
-        keep_float=keep_float,
+        keep_float=_kept_float(keep_float, precision, known),
     )
 
     def gate(path: Path) -> Verification:
@@ -218,6 +219,15 @@ def _check_keep_float(keep_float: str | None, precision: str) -> None:
         raise UsageError(
             f"Argument `keep_float` must be a regular expression ({error}). Received: {keep_float!r}"
         ) from error
+
+
+def _kept_float(keep_float: str | None, precision: str, spec: Spec) -> str | None:
+    """Return the layers that int8 leaves in float: as asked, else those that the architecture names."""
+    from kseg import models
+
+    if keep_float is not None or precision != "int8" or spec.architecture not in models.names():
+        return keep_float
+    return models.describe(spec.architecture).keep_float
 
 
 def _advice(precision: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from kseg.cli import predictor_options, values
@@ -115,7 +116,22 @@ def _print(result: dict[str, Any]) -> None:
         summary.add_row(f"{text} ({key})", _percent(result[key]))
     console.print(summary)
     rate = result["images"] / max(result["seconds"], 1e-9)
-    console.print(f"{result['seconds']:.1f} s, {rate:.1f} images/s, runtime {result['runtime']}", style="dim")
+    words = [f"{result['seconds']:.1f} s", f"{rate:.1f} images/s", f"runtime {result['runtime']}"]
+    console.print(
+        ", ".join([*words, *_around(result["options"])]), style="dim", markup=False, highlight=False
+    )
+
+
+def _around(options: Mapping[str, Any]) -> list[str]:
+    """Say what stood around the network: proposals, other networks, refiners."""
+    said = []
+    if options["proposals"]:
+        said.append(f"proposals by {options['proposals']['method']}")
+    if options["ensemble"]:
+        said.append(f"{options['ensemble']['form']} with {', '.join(options['ensemble']['with'])}")
+    if options["refine"]:
+        said.append(f"refined by {', then '.join(refiner['name'] for refiner in options['refine'])}")
+    return said
 
 
 def _percent(value: float | None) -> str:

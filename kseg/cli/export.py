@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
     parser.add_argument(
-        "--keep-float", metavar="REGEX", help="for int8: layers whose name it is found in stay in float"
+        "--keep-float",
+        metavar="REGEX",
+        help="for int8: layers whose name it is found in stay in float (default: those the architecture names)",
     )
     parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the calibration images (0)")

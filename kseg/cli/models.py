@@ -1,14 +1,15 @@
-"""`kseg models`: every network with its parameters, stride and operations."""
+"""`kseg models`: every network with its parameters, stride and operations, or the arguments of one."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 
 from kseg.cli.output import closing_line, console, print_json, progress
 from kseg.errors import UsageError
 
-HELP = "list the networks with parameters, stride, FLOPs, default encoder and paper"
+HELP = "list the networks with parameters, stride, FLOPs, encoder and paper, or the arguments of one"
 EXAMPLE = "kseg models --size 360x480"
 
 
@@ -17,6 +18,9 @@ WIDE = 110  # columns of a terminal from which the papers are listed too
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="say what this network is and what --model-args it takes"
+    )
     parser.add_argument(
         "--size",
         default="360x480",
@@ -43,7 +47,9 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the networks; return the exit code."""
+    """List the networks, or describe one; return the exit code."""
+    if args.name is not None:
+        return _describe(args.name, args.json)
     size = _size(args.size)
     from kseg.models.registry import names
     from kseg.models.summary import row
@@ -81,4 +87,26 @@ def run(args: argparse.Namespace) -> int:
         )
     console.print(table)
     closing_line(f"kseg train --model {rows[0]['name'].lower()} --data DIR --out RUN")
+    return 0
+
+
+def _describe(name: str, as_json: bool) -> int:
+    """Print one network's documentation and the defaults of its arguments."""
+    from kseg.models.registry import describe
+
+    entry = describe(name)
+    # What training takes from the data or has options of its own for.
+    own = ("input_shape", "num_classes", "weights", "encoder", "name")
+    defaults = {key: value for key, value in entry.parameters.items() if key not in own}
+    if as_json:
+        print_json({"name": entry.name, "paper": entry.paper, "model_args": defaults})
+        return 0
+    given = ", ".join(f"{key}={value!r}" for key, value in defaults.items())
+    for text in (
+        inspect.getdoc(entry.build) or entry.name,
+        f"\nPaper: {entry.paper}",
+        f"Defaults of --model-args: {given}",
+    ):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    closing_line(f"kseg train --model {entry.name.lower()} --data DIR --out RUN")
     return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from kseg.cli import values
 from kseg.errors import UsageError, did_you_mean
+from kseg.options import named_options
 
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -49,7 +50,10 @@ def parse(text: str) -> dict[str, Any]:
     """
     from kseg.data.proposals import METHODS
 
-    method, options = values.named_options(text)
+    try:
+        method, options = named_options(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     name = method.lower().replace("_", "-")
     if name not in METHODS:
         raise argparse.ArgumentTypeError(
@@ -58,16 +62,15 @@ def parse(text: str) -> dict[str, Any]:
         )
     result: dict[str, Any] = {"method": name}
     for key, value in options.items():
-        known = key.lower().replace("-", "_")
-        if known not in _READERS:
+        if key not in _READERS:
             raise argparse.ArgumentTypeError(
-                f"proposals have no option '{key}'.{did_you_mean(known, list(_READERS))} "
+                f"proposals have no option '{key}'.{did_you_mean(key, list(_READERS))} "
                 f"Known: {', '.join(_READERS)}"
             )
         try:
-            result[known] = _READERS[known](value)
+            result[key] = _READERS[key](value)
         except ValueError as error:
-            kind = {int: "a whole number", float: "a number"}.get(_READERS[known])  # type: ignore[call-overload]
+            kind = {int: "a whole number", float: "a number"}.get(_READERS[key])  # type: ignore[call-overload]
             reason = f"expected {kind}, received '{value}'" if kind else str(error)
             raise argparse.ArgumentTypeError(f"option '{key}': {reason}") from error
     return result

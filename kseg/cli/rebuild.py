@@ -31,8 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import models, saving
     from kseg.cli.output import closing_line, console, print_json
+    from kseg.training.plan import SETTLED
 
-    for name in ("num_classes", "input_shape", "weights", "init_from"):
+    for name in SETTLED:
         if name in args.model_args:
             raise UsageError(f"`{name}` cannot be changed: the model's data settled it")
     rebuilt = models.rebuild(saving.load(args.model), **args.model_args)

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     group = parser.add_argument_group(
         "refining the scores by looking at the image",
-        "Refiners hold all scores of an image: about 25 bytes per pixel and class.\n" + registry.help_text(),
+        "Refiners hold all scores of an image, about 20 bytes per pixel and class, and\n"
+        "superpixels take up to 360 bytes per pixel.\n" + registry.help_text(),
     )
     group.add_argument(
         "--refine",

@@ -105,7 +105,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a .keras file whose layers of the same name and shape are taken",
     )
     _add(net, "--freeze", metavar="REGEX", help="do not train the layers whose name holds this")
-    _add(net, "--model-args", type=mapping, metavar="JSON", help="further arguments of the model")
+    _add(
+        net,
+        "--model-args",
+        type=mapping,
+        metavar="JSON",
+        help="arguments of the model (see: kseg models NAME)",
+    )
     _add(net, "--precision", choices=PRECISIONS, help="default: time them here, take the fastest")
     _fitting_arguments(parser.add_argument_group("fitting"), count)
     augment = parser.add_argument_group("augmentation")
@@ -142,7 +148,11 @@ def _data_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(
         group, "--crops", choices=CROPS, help="train on crops around labelled objects or on object proposals"
     )
-    _add(group, "--crops-args", type=mapping, metavar="JSON", help="further arguments of the crops")
+    crops_args = (
+        "arguments of the crops: per_image, enlarge, min_size, min_side, fill; of proposals also method, "
+        "count, min_iou, replicate, max_side, quality, seed, edge_model"
+    )
+    _add(group, "--crops-args", type=mapping, metavar="JSON", help=crops_args)
     _add(group, "--limit", type=count, metavar="N", help="use N training images only, evenly spaced")
     _add(group, "--val-limit", type=count, metavar="N", help="use N validation images only, evenly spaced")
     _add(group, "--cache", choices=CACHES, help="decoded images in memory; auto: if they fit")

@@ -80,7 +80,8 @@ def print_outcome(verify: Mapping[str, Any]) -> None:
     style = "bold yellow" if passed is None else ("bold green" if passed else "bold red")
     verdict = f"verify: {verify['status']}"
     if verify.get("drop") is not None:
-        verdict += f" (mIoU fell by {verify['drop']:.2f} points, budget {verify['budget']:g})"
+        moved = "rose" if verify["drop"] < 0 else "fell"
+        verdict += f" (mIoU {moved} by {abs(verify['drop']):.2f} points, budget {verify['budget']:g})"
     console.print(verdict, style=style, markup=False, soft_wrap=True)
 
 

@@ -30,7 +30,8 @@ from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from kseg import files
-from kseg.data.folders import Content, ids_message
+from kseg.data.folder_base import Content
+from kseg.data.folders import ids_message
 from kseg.data.instances import Instances
 from kseg.errors import DataError
 from kseg.spec import Spec

@@ -9,7 +9,8 @@ from pathlib import Path
 from kseg.data import sources
 from kseg.data.check_coco import check_coco
 from kseg.data.facts import Facts, size_text
-from kseg.data.folders import Item, SemanticFolder, read_folder
+from kseg.data.folder_base import Item
+from kseg.data.folders import SemanticFolder, read_folder
 from kseg.data.images import IMAGE_SUFFIXES
 from kseg.data.palette import Palette
 from kseg.data.report import Finding, Report, SplitReport

@@ -5,19 +5,16 @@ Opening a folder lists files and reads the small JSON files only; no image is de
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kseg.data import images as image_files
-from kseg.data import instances as instance_masks
-from kseg.data.instances import Instances
+from kseg.data.coco_folder import CocoFolder
+from kseg.data.folder_base import Content, Folder, Item, ignore_id, load_json
 from kseg.data.label_spaces import fill_in, masks_palette
 from kseg.data.palette import Palette
 from kseg.errors import DataError, UsageError
@@ -44,44 +41,6 @@ def ids_message(wrong: Sequence[int], spec: Spec, where: str) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Item:
-    """One image on disk.
-
-    Args:
-        name: path below `images/SPLIT` without suffix.
-        image: the image file.
-        label: the label file of a semantic folder; None where there is none.
-        annotations: COCO records of an instance folder.
-        size: (H, W) that the COCO file states; None in a semantic folder.
-    """
-
-    name: str
-    image: Path
-    label: Path | None = None
-    annotations: tuple[Mapping[str, Any], ...] = ()
-    size: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Content:
-    """What one item holds once read: image uint8 (H, W, 3) RGB, mask (H, W) of final class ids."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    instances: Instances | None = None
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"Cannot read {path} as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
-    return values
-
-
 def _images_by_name(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -105,65 +64,6 @@ def _id_map(values: Any) -> dict[int, int] | None:
         return {int(old): int(new) for old, new in values.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f'`id_map` must be like {{"255": 1}}. Received: {values!r}') from error
-
-
-def _ignore_id(num_classes: int) -> int:
-    return 255 if num_classes <= 255 else 65535
-
-
-@dataclass
-class Folder:
-    """A data folder of either layout.
-
-    Attributes:
-        path: the folder.
-        spec: classes, palette, ignore id (255; 65535 beyond 255 classes). Void is mapped to it.
-        items: split -> its images in name order.
-        kind: `"semantic"` or `"coco"`.
-        options: what changes the content besides the files (palette, id map).
-    """
-
-    path: Path
-    spec: Spec
-    items: dict[str, tuple[Item, ...]]
-    kind: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def read(self, item: Item) -> Content:
-        """Read one item; ids in the mask are final (void is `spec.ignore_id`)."""
-        raise NotImplementedError
-
-    def check_complete(self, split: str) -> None:
-        """Raise DataError if an image of `split` has no label or is missing."""
-        raise NotImplementedError
-
-    def _described_by(self) -> list[Path]:
-        raise NotImplementedError
-
-    def fingerprint(self) -> str:
-        """Return a digest of names, sizes, JSON content and options: the same after a copy or a clone."""
-        return self._digest(exact=False)
-
-    def state(self) -> str:
-        """Return a digest that also changes with any file's time or place: the key of the cache."""
-        return self._digest(exact=True)
-
-    def _digest(self, exact: bool) -> str:
-        digest = hashlib.sha256()
-        for path in self._described_by():
-            digest.update(path.read_bytes())
-        digest.update(repr(sorted(self.options.items())).encode())
-        if exact:
-            digest.update(str(self.path).encode())
-        for split, items in self.items.items():
-            for item in items:
-                for file in (item.image, item.label):
-                    if file is None or not file.exists():
-                        continue
-                    stat = file.stat()
-                    entry = (split, item.name, file.suffix, stat.st_size, stat.st_mtime_ns if exact else 0)
-                    digest.update(repr(entry).encode())
-        return digest.hexdigest()[:16]
 
 
 class SemanticFolder(Folder):
@@ -213,7 +113,7 @@ class SemanticFolder(Folder):
                 f"{path} has labels/ but no {CLASSES_FILE}, so ids have no names. "
                 f"Write one, in order of id, for example: {EXAMPLE}"
             )
-        values = _load_json(file)
+        values = load_json(file)
         try:
             values = fill_in(values)
         except DataError as error:
@@ -241,7 +141,7 @@ class SemanticFolder(Folder):
         if len(palette) == len(names) + 1 and void == len(names):
             palette = palette[:-1]
         try:
-            return Spec(classes=tuple(names), palette=tuple(palette), ignore_id=_ignore_id(len(names)))
+            return Spec(classes=tuple(names), palette=tuple(palette), ignore_id=ignore_id(len(names)))
         except (UsageError, TypeError, ValueError) as error:
             raise DataError(f"{file}: {error}") from error
 
@@ -283,87 +183,6 @@ class SemanticFolder(Folder):
 
     def read(self, item: Item) -> Content:
         return Content(image_files.read_image(item.image), self.read_mask(item))
-
-
-class CocoFolder(Folder):
-    """`images/SPLIT` and `instances_SPLIT.json`; class 0 is background, then categories in order of id."""
-
-    def __init__(self, path: Path) -> None:
-        self._files = sorted(path.glob("instances_*.json"))
-        categories: list[tuple[int, str]] | None = None
-        items = {}
-        for file in self._files:
-            values = _load_json(file)
-            missing = [key for key in ("images", "annotations", "categories") if key not in values]
-            if missing:
-                raise DataError(f"{file} is not a COCO instance file: it lacks {', '.join(missing)}")
-            try:
-                own = sorted((int(entry["id"]), str(entry["name"])) for entry in values["categories"])
-                split = file.stem.removeprefix("instances_")
-                items[split] = self._list(path / "images" / split, values, dict(own), file)
-            except (KeyError, TypeError) as error:
-                raise DataError(f"{file}: a record lacks {error}") from error
-            if categories is not None and own != categories:
-                raise DataError(f"{file} and {self._files[0]} list different categories. They must be equal")
-            categories = own
-        names = [name for _, name in categories or []]
-        self.class_of = {identity: index + 1 for index, (identity, _) in enumerate(categories or [])}
-        try:
-            classes = (instance_masks.BACKGROUND, *names)
-            spec = Spec(classes=classes, ignore_id=_ignore_id(len(classes)))
-        except UsageError as error:
-            raise DataError(f"{self._files[0]}: {error}") from error
-        super().__init__(path, spec, items, "coco")
-
-    @staticmethod
-    def _list(folder: Path, values: dict[str, Any], known: dict[int, str], file: Path) -> tuple[Item, ...]:
-        by_image: dict[Any, list[Mapping[str, Any]]] = {entry["id"]: [] for entry in values["images"]}
-        for record in values["annotations"]:
-            if record["image_id"] not in by_image or record["category_id"] not in known:
-                raise DataError(
-                    f"{file}: annotation {record.get('id')} names image {record['image_id']} and category "
-                    f"{record['category_id']}, and the file does not list both"
-                )
-            by_image[record["image_id"]].append(record)
-        return tuple(
-            Item(
-                name=os.path.splitext(entry["file_name"])[0],
-                image=folder / entry["file_name"],
-                annotations=tuple(by_image[entry["id"]]),
-                size=(int(entry["height"]), int(entry["width"])),
-            )
-            for entry in sorted(values["images"], key=lambda entry: entry["file_name"])
-        )
-
-    def _described_by(self) -> list[Path]:
-        return self._files
-
-    def check_complete(self, split: str) -> None:
-        items = self.items[split]
-        absent = [item for item in items if not item.image.is_file()]
-        if absent:
-            raise DataError(
-                f"{len(absent)} of {len(items)} images that instances_{split}.json lists are missing; "
-                f"the first is {absent[0].image}"
-            )
-
-    def read_instances(self, item: Item) -> Instances:
-        """Return the instances of `item` at the size that the COCO file states."""
-        if item.size is None:
-            raise DataError(f"{item.image} has no size in its COCO file")
-        try:
-            return instance_masks.from_coco(item.annotations, self.class_of, item.size)
-        except DataError as error:
-            raise DataError(f"{item.image}: {error}") from error
-
-    def read(self, item: Item) -> Content:
-        image, found = image_files.read_image(item.image), self.read_instances(item)
-        if image.shape[:2] != item.size:
-            raise DataError(
-                f"{item.image} is {image.shape[0]}x{image.shape[1]}, its COCO file says "
-                f"{found.layers.shape[1]}x{found.layers.shape[2]} (height x width)"
-            )
-        return Content(image, instance_masks.semantic(found, self.spec.ignore_id), found)
 
 
 def read_folder(

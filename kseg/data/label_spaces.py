@@ -1,7 +1,7 @@
 """Named label spaces: classes, colours and void of well-known data sets.
 
-A folder takes one by name: `classes.json` with `{"label_space": "msrc21"}`, to which other keys may be added
-(the file's own go first). A list that keeps classes and colours has no need of it.
+A folder takes one by name: `classes.json` with `{"label_space": "msrc21"}`, beside which `color_masks`,
+`void_id`, `void_color` and `id_map` may be given and then go first.
 """
 
 from __future__ import annotations

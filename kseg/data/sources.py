@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from kseg.data.folders import CocoFolder, Content, Folder, PaletteLike, SemanticFolder, read_folder
+from kseg.data.coco_folder import CocoFolder
+from kseg.data.folder_base import Content, Folder
+from kseg.data.folders import PaletteLike, SemanticFolder, read_folder
 from kseg.data.instances import Instances
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.folders import CocoFolder, Item, SemanticFolder
+from kseg.data.coco_folder import CocoFolder
+from kseg.data.folder_base import Item
+from kseg.data.folders import SemanticFolder
 from kseg.data.instances import semantic
 from kseg.data.sources import Source
 from kseg.data.weights import class_weights

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kseg.data import builders
-from kseg.data.folders import Content
+from kseg.data.folder_base import Content
 from kseg.data.sources import Sample, Samples, Source, open_split
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec

@@ -1,7 +1,18 @@
 """Prediction on images of any size, with any runtime."""
 
+from kseg.inference.ensemble import EnsemblePredictor, EnsembleRuntime
 from kseg.inference.evaluate import evaluate
 from kseg.inference.predictor import Predictor
+from kseg.inference.proposals import ProposalPredictor
 from kseg.inference.runtime import Runtime, load_runtime, runtimes
 
-__all__ = ["Predictor", "Runtime", "evaluate", "load_runtime", "runtimes"]
+__all__ = [
+    "EnsemblePredictor",
+    "EnsembleRuntime",
+    "Predictor",
+    "ProposalPredictor",
+    "Runtime",
+    "evaluate",
+    "load_runtime",
+    "runtimes",
+]

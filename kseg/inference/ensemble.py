@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import UsageError, did_you_mean
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime
 from kseg.inference.scored import Floats, ScoredPredictor, gives_log_probabilities
@@ -42,9 +43,8 @@ def combine(scores: Sequence[Floats], form: str = "mean", weights: Sequence[floa
     shares = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     total = np.zeros(scores[0].shape, np.float32)
     for share, values in zip(shares / shares.sum(), scores, strict=True):
-        powers = np.exp(values - values.max(axis=-1, keepdims=True))
-        total += np.float32(share) * powers / powers.sum(axis=-1, keepdims=True)
-    return np.log(np.maximum(total, np.finfo(np.float32).tiny))
+        total += np.float32(share) * probabilities(values)
+    return log_scores(total)
 
 
 def _check(specs: Sequence[Spec], form: str, weights: Sequence[float] | None) -> None:

@@ -11,9 +11,19 @@ from numpy.typing import NDArray
 
 from kseg.data.merged import in_classes_of
 from kseg.errors import DataError, UsageError
-from kseg.inference.predictor import Predictor
 from kseg.metrics.confusion import Confusion
 from kseg.spec import Spec
+
+
+class Segmenter(Protocol):
+    """A `Predictor`, or what wraps one and has its surface."""
+
+    @property
+    def spec(self) -> Spec:
+        """The model's Spec."""
+
+    def stream(self, images: Iterable[Any]) -> Iterator[NDArray[Any]]:
+        """Yield one class map per image, in order."""
 
 
 class Labelled(Protocol):
@@ -59,7 +69,7 @@ def check_classes(model: Spec, data: Spec) -> None:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Segmenter,
     samples: Sequence[Labelled],
     progress: Callable[[Iterable[Labelled]], Iterable[Labelled]] | None = None,
 ) -> Confusion:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kseg.data.normalize import fill_color, preprocess
 from kseg.data.transforms import fitted_size, resize_image
 from kseg.errors import UsageError
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.geometry import pad_to
 from kseg.inference.pictures import Picture, as_image, several
 from kseg.inference.runtime import Runtime, load_runtime
@@ -189,7 +190,7 @@ class Predictor:
         looks = self._looks(size)
         for rows, columns, values in self._bands(pixels, looks, self._answers(pixels, looks)):
             if len(looks) > 1:
-                values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+                values = log_scores(values)
             result[rows, columns] = values
         return result
 
@@ -257,9 +258,9 @@ class Predictor:
                 bottom = min(top + band, height)
                 values = views[0].rows(bottom)
                 if len(views) > 1:
-                    values = _softmax(values)
+                    values = probabilities(values)
                     for view in views[1:]:
-                        values += _softmax(view.rows(bottom))
+                        values += probabilities(view.rows(bottom))
                     values /= len(views)
                 yield slice(top, bottom), slice(first, last), values
 
@@ -357,9 +358,3 @@ def _request(image: NDArray[np.uint8], look: Look) -> Request:
 
 def _scaled(size: Size, factor: float, other: float | None = None) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * (factor if other is None else other)))
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    powers /= powers.sum(axis=-1, keepdims=True)
-    return powers

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments that several layers share."""
+"""Checks of constructor arguments, and arithmetic of sizes, that several layers share."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ def pair(value: Any, layer: str, name: str, minimum: int = 1) -> tuple[int, int]
     return values[0], values[1]
 
 
+def whole(value: Any, layer: str, name: str, minimum: int = 1) -> int:
+    """Return `value` if it is an integer of at least `minimum`.
+
+    Raises:
+        UsageError: naming layer, argument and what was received.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        kind = "a positive integer" if minimum == 1 else f"an integer >= {minimum}"
+        raise UsageError(f"{layer} `{name}` must be {kind}. Received: {name}={value!r}")
+    return value
+
+
 def times(size: int | None, factor: int) -> int | None:
     """Multiply a static size that may be unknown."""
     return None if size is None else size * factor
+
+
+def middle(size: int) -> int:
+    """Return the index of the middle of `size` pixels; the first of two when there are two."""
+    return (size - 1) // 2

@@ -10,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
+from kseg.layers.arguments import whole
+from kseg.layers.padding import missing
 from kseg.layers.resampling import resize
 
 NCHW = (0, 3, 1, 2)
@@ -93,13 +95,13 @@ class MeanFieldCRF(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.iterations = _whole("iterations", iterations)
-        self.test_iterations = _whole("test_iterations", test_iterations)
-        self.window = _whole("window", window, minimum=3)
+        self.iterations = whole(iterations, "MeanFieldCRF", "iterations")
+        self.test_iterations = whole(test_iterations, "MeanFieldCRF", "test_iterations")
+        self.window = whole(window, "MeanFieldCRF", "window", minimum=3)
         if self.window % 2 == 0:
             raise UsageError(f"MeanFieldCRF `window` must be odd. Received: window={window!r}")
-        self.dilation = _whole("dilation", dilation)
-        self.stride = _whole("stride", stride)
+        self.dilation = whole(dilation, "MeanFieldCRF", "dilation")
+        self.stride = whole(stride, "MeanFieldCRF", "stride")
         self.theta_alpha = _number("theta_alpha", theta_alpha, positive=True)
         self.theta_beta = _number("theta_beta", theta_beta, positive=True)
         self.theta_gamma = _number("theta_gamma", theta_gamma, positive=True)
@@ -146,12 +148,25 @@ class MeanFieldCRF(keras.layers.Layer):
         if self.stride == 1:
             return logits - self._pairwise(logits, image, steps, bool(training))
         _, height, width, _ = ops.shape(logits)
-        # The last cell of a size that is no multiple averages the pixels that it has.
-        coarse, small = (ops.average_pool(x, self.stride, self.stride, padding="same") for x in inputs)
+        coarse, small = (self._averages(x) for x in inputs)
         pairwise = self._pairwise(coarse, small, steps, bool(training))
         _, rows, columns, _ = ops.shape(pairwise)
         pairwise = resize(pairwise, rows * self.stride, columns * self.stride)
         return logits - pairwise[:, :height, :width, :]
+
+    def _averages(self, x: Any) -> Any:
+        """Average cells of `stride` x `stride` pixels; the last ones the pixels that they have."""
+
+        def mean(x: Any, padding: str) -> Any:
+            return ops.average_pool(x, self.stride, self.stride, padding, data_format="channels_last")
+
+        if self.stride == 2:
+            return mean(x, "same")
+        # "same" would put some of more than one missing row before the first: cells would be moved.
+        _, height, width, _ = ops.shape(x)
+        border = ((0, 0), (0, missing(height, self.stride)), (0, missing(width, self.stride)), (0, 0))
+        held = mean(ops.pad(ops.ones_like(x[..., :1]), border), "valid")
+        return mean(ops.pad(x, border), "valid") / held
 
     def _pairwise(self, logits: Any, image: Any, steps: int, training: bool) -> Any:
         """Return the pairwise energy `(B, H, W, C)` after `steps` mean field steps."""
@@ -255,14 +270,6 @@ def _sum(terms: Iterable[Any]) -> Any:
         pairs = [a + b for a, b in zip(waiting[::2], waiting[1::2], strict=False)]
         waiting = pairs + waiting[len(pairs) * 2 :]
     return waiting[0]
-
-
-def _whole(name: str, value: Any, minimum: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise UsageError(
-            f"MeanFieldCRF `{name}` must be an integer of at least {minimum}. Received: {name}={value!r}"
-        )
-    return value
 
 
 def _number(name: str, value: Any, *, positive: bool = False) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair
+from kseg.layers.arguments import middle, pair
 
 L = 0  # the channel of lightness in CIELab
 GAUSSIANS = (1.0, 2.0, 4.0)  # on L, a and b
@@ -74,7 +74,8 @@ class Filter:
     def kernel(self) -> np.ndarray:
         """Return the whole filter `(2 * radius + 1, 2 * radius + 1)`, float64."""
         size = 2 * self.radius + 1
-        return sum(np.outer(_centred(rows, size), _centred(columns, size)) for rows, columns in self.terms)
+        terms = [np.outer(_centred(rows, size), _centred(columns, size)) for rows, columns in self.terms]
+        return np.sum(terms, axis=0)
 
 
 def _centred(line: np.ndarray, size: int) -> np.ndarray:
@@ -130,11 +131,6 @@ def _two_kernels(filters: list[Filter]) -> tuple[np.ndarray, np.ndarray]:
     for place, index, columns in across:
         horizontal[0, :, place, index] = _centred(columns, size)
     return vertical, horizontal
-
-
-def _middle(size: int) -> int:
-    """Index of the middle of `size` rows; the first of two when there are two."""
-    return (size - 1) // 2
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -203,14 +199,14 @@ class FilterBank(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         sizes = [
-            None if size is None else -(-(size - 2 * self.radius - _middle(step)) // step)
+            None if size is None else -(-(size - 2 * self.radius - middle(step)) // step)
             for size, step in zip(input_shape[1:3], self.stride, strict=True)
         ]
         return (input_shape[0], *sizes, len(self.names))
 
     def call(self, inputs: Any) -> Any:
         _, height, width, _ = ops.shape(inputs)
-        down, right = (_middle(step) for step in self.stride)
+        down, right = (middle(step) for step in self.stride)
         results = []
         for vertical, horizontal in self._kernels:
             margin = self.radius - vertical.shape[0] // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,10 +13,18 @@ from kseg.layers.arguments import pair
 from kseg.layers.padding import PadToStride
 
 
-def _mirrored(positions: Any, size: Any, maximum: Any, minimum: Any) -> Any:
-    """Row (or column) of an image of `size` rows that is seen at each of `positions`, from mirror to mirror.
+def mirrored(
+    positions: Any, size: Any, maximum: Callable = np.maximum, minimum: Callable = np.minimum
+) -> Any:
+    """Return the row (or column) of an image of `size` rows that is seen at each of `positions`.
 
-    `maximum` and `minimum` are numpy's or those of `keras.ops`.
+    As `numpy.pad(mode="reflect")`: from mirror to mirror, the outermost row not repeated.
+
+    Args:
+        positions: integers of any size and sign; NumPy, or a tensor.
+        size: rows of the image, at least 1.
+        maximum: NumPy's, or that of `keras.ops` for tensors.
+        minimum: likewise.
     """
     period = maximum(2 * (size - 1), 1)
     along = maximum(positions, -positions) % period
@@ -55,9 +64,7 @@ class MirrorBorder(PadToStride):
 
     def _added(self, size: Any, axis: int) -> Any:
         """Rows that are added at the bottom (axis 0), or columns at the right (axis 1)."""
-        step = self.stride[axis]
-        # Not (-size) % step: the remainder of a negative number is not converted faithfully to ONNX.
-        return self.after[axis] + (step - size % step) % step
+        return self.after[axis] + self._missing(size, axis)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         sizes = [
@@ -74,11 +81,11 @@ class MirrorBorder(PadToStride):
         x = inputs
         for axis, (size, (before, after)) in enumerate(zip(sizes, border, strict=True)):
             if isinstance(size, int):
-                rows = _mirrored(np.arange(-before, size + after), size, np.maximum, np.minimum)
+                rows = mirrored(np.arange(-before, size + after), size)
                 x = ops.take(x, rows.astype("int32"), axis=axis + 1)
             else:
                 positions = ops.arange(before + size + after, dtype="int32") - before
-                x = ops.take(x, _mirrored(positions, size, ops.maximum, ops.minimum), axis=axis + 1)
+                x = ops.take(x, mirrored(positions, size, ops.maximum, ops.minimum), axis=axis + 1)
         return x
 
     def get_config(self) -> dict[str, Any]:

@@ -14,6 +14,12 @@ from keras import ops
 from kseg.layers.arguments import pair
 
 
+def missing(size: Any, stride: int) -> Any:
+    """Return what `size`, an integer or a tensor, lacks to the next multiple of `stride`."""
+    # Not (-size) % stride: the remainder of a negative number is not converted faithfully to ONNX.
+    return (stride - size % stride) % stride
+
+
 @keras.saving.register_keras_serializable(package="kseg")
 class PadToStride(keras.layers.Layer):
     """Zero-pads height and width, at the bottom and right, up to a multiple of `stride`.
@@ -47,8 +53,7 @@ class PadToStride(keras.layers.Layer):
     def _missing(self, size: Any, axis: int) -> Any:
         """Rows (axis 0) or columns (axis 1) that `size` lacks; an integer when `size` is one."""
         step = self.stride[axis]
-        # Not (-size) % step: the remainder of a negative number is not converted faithfully to ONNX.
-        after = (step - size % step) % step
+        after = missing(size, step)
         least = -(-self.minimum[axis] // step) * step
         if least == step:  # what every image is padded to anyway
             return after

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair
+from kseg.layers.arguments import pair, whole
 from kseg.layers.resampling import resize
 
 
@@ -40,11 +40,7 @@ class LaplacianPyramid(keras.layers.Layer):
 
     def __init__(self, levels: int = 3, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise UsageError(
-                f"LaplacianPyramid `levels` must be a positive integer. Received: levels={levels!r}"
-            )
-        self.levels = levels
+        self.levels = whole(levels, "LaplacianPyramid", "levels")
 
     def compute_output_shape(self, input_shape: tuple) -> list[tuple]:
         batch, height, width, channels = input_shape

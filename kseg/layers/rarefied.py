@@ -14,15 +14,7 @@ import keras
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair
-
-
-def _rate(value: Any, layer: str, name: str = "rate") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(
-            f"{layer}: call argument `{name}` must be a positive integer. Received: {name}={value!r}"
-        )
-    return value
+from kseg.layers.arguments import pair, whole
 
 
 def _valid(size: int | None, window: int, rate: int, step: int = 1) -> int | None:
@@ -89,7 +81,7 @@ class RarefiedConv2D(keras.layers.Conv2D):
         return self._output_shape(input_shape, 1)
 
     def compute_output_spec(self, inputs: Any, rate: int = 1) -> keras.KerasTensor:
-        shape = self._output_shape(tuple(inputs.shape), _rate(rate, "RarefiedConv2D"))
+        shape = self._output_shape(tuple(inputs.shape), whole(rate, "RarefiedConv2D", "rate"))
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
     def call(self, inputs: Any, rate: int = 1) -> Any:
@@ -97,7 +89,7 @@ class RarefiedConv2D(keras.layers.Conv2D):
             inputs,
             self.kernel,
             padding="valid",
-            dilation_rate=_rate(rate, "RarefiedConv2D"),
+            dilation_rate=whole(rate, "RarefiedConv2D", "rate"),
             data_format="channels_last",
         )
         if self.use_bias:
@@ -132,14 +124,14 @@ class RarefiedMaxPooling2D(keras.layers.Layer):
         self.pool_size = pair(pool_size, "RarefiedMaxPooling2D", "pool_size")
 
     def _steps(self, dense: bool, step: int) -> tuple[int, int]:
-        step = _rate(step, "RarefiedMaxPooling2D", "step")
+        step = whole(step, "RarefiedMaxPooling2D", "step")
         return (step, step) if dense else self.pool_size
 
     def compute_output_spec(
         self, inputs: Any, rate: int = 1, dense: bool = False, step: int = 1
     ) -> keras.KerasTensor:
         batch, height, width, channels = inputs.shape
-        rate = _rate(rate, "RarefiedMaxPooling2D")
+        rate = whole(rate, "RarefiedMaxPooling2D", "rate")
         sizes = [
             _valid(size, members, rate, stride)
             for size, members, stride in zip(
@@ -150,7 +142,7 @@ class RarefiedMaxPooling2D(keras.layers.Layer):
         return keras.KerasTensor((batch, *sizes, channels), dtype=self.compute_dtype)
 
     def call(self, inputs: Any, rate: int = 1, dense: bool = False, step: int = 1) -> Any:
-        rate, steps = _rate(rate, "RarefiedMaxPooling2D"), self._steps(dense, step)
+        rate, steps = whole(rate, "RarefiedMaxPooling2D", "rate"), self._steps(dense, step)
         if rate == 1:
             return ops.max_pool(
                 inputs, self.pool_size, strides=steps, padding="valid", data_format="channels_last"

@@ -11,15 +11,7 @@ import keras
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair, times
-
-
-def _whole(value: Any, layer: str, name: str) -> int:
-    """Return an argument that is one positive integer."""
-    first, second = pair(value, layer, name)
-    if first != second:
-        raise UsageError(f"{layer} `{name}` must be one integer. Received: {name}={value!r}")
-    return first
+from kseg.layers.arguments import times, whole
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -42,8 +34,8 @@ class ShiftToBatch(keras.layers.Layer):
 
     def __init__(self, shifts: int, step: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shifts = _whole(shifts, "ShiftToBatch", "shifts")
-        self.step = _whole(step, "ShiftToBatch", "step")
+        self.shifts = whole(shifts, "ShiftToBatch", "shifts")
+        self.step = whole(step, "ShiftToBatch", "step")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
@@ -86,7 +78,7 @@ class StitchFromBatch(keras.layers.Layer):
 
     def __init__(self, shifts: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shifts = _whole(shifts, "StitchFromBatch", "shifts")
+        self.shifts = whole(shifts, "StitchFromBatch", "shifts")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, height, width, channels = input_shape
@@ -125,8 +117,8 @@ class Subsample(keras.layers.Layer):
 
     def __init__(self, step: int = 1, offset: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.step = _whole(step, "Subsample", "step")
-        self.offset = pair(offset, "Subsample", "offset", minimum=0)[0]
+        self.step = whole(step, "Subsample", "step")
+        self.offset = whole(offset, "Subsample", "offset", minimum=0)
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
         if isinstance(input_shape[0], (tuple, list)):

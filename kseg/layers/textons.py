@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
+from kseg.layers.arguments import whole
 
 SAMPLES = 30_000  # inputs that the whitening and k-means see
 ITERATIONS = 25
@@ -37,8 +38,9 @@ def kmeans(points: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
 
     cv2.setRNGSeed(seed)
     stop = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, ITERATIONS, 1e-4)
-    _, _, centres = cv2.kmeans(points, clusters, None, stop, 1, cv2.KMEANS_PP_CENTERS)
-    return centres
+    labels: Any = None  # OpenCV's own type hints leave out that there may be none before
+    _, _, centres = cv2.kmeans(points, clusters, labels, stop, 1, cv2.KMEANS_PP_CENTERS)
+    return np.asarray(centres)
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -86,13 +88,12 @@ class Textons(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        if isinstance(textons, bool) or not isinstance(textons, int) or textons < 2:
-            raise UsageError(f"Textons `textons` must be an integer >= 2. Received: textons={textons!r}")
         if not 0 < hard <= soft:
             raise UsageError(
                 f"Textons temperatures must be 0 < hard <= soft. Received: soft={soft!r}, hard={hard!r}"
             )
-        self.textons, self.offset, self.scale = textons, offset, scale
+        self.textons = whole(textons, "Textons", "textons", minimum=2)
+        self.offset, self.scale = offset, scale
         self.soft, self.hard = float(soft), float(hard)
         self.learnable, self.seed = bool(learnable), int(seed)
 

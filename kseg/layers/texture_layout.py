@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
+from kseg.layers.arguments import middle, whole
 
 # A share of 1 as an integer. Exact in half precision, and a rectangle of 2 ** 17 pixels still fits an int32.
 ONE = 2**14
@@ -29,11 +30,6 @@ def draw_rectangles(count: int, smallest: int, largest: int, step: int, seed: in
     sides = random.integers(min(low, high), high + 1, (count, 2))
     corners = random.integers(-reach, reach - sides + 1)
     return np.concatenate([corners, corners + sides], axis=1)
-
-
-def _middle(size: int) -> int:
-    """Index of the middle of `size` pixels; the first of two when there are two."""
-    return (size - 1) // 2
 
 
 def _arange(count: Any) -> Any:
@@ -107,10 +103,7 @@ class TextureLayout(keras.layers.Layer):
             "unit": unit,
         }
         for name, value in given.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(
-                    f"TextureLayout `{name}` must be a positive integer. Received: {name}={value!r}"
-                )
+            whole(value, "TextureLayout", name)
         if smallest > largest:
             raise UsageError(
                 f"TextureLayout needs smallest <= largest. Received: smallest={smallest}, largest={largest}"
@@ -171,7 +164,7 @@ class TextureLayout(keras.layers.Layer):
 
     def _lengths(self, size: Any, low: int, high: int) -> Any:
         """Rows (or columns) of the image from `low` to `high` beside each grid point, at least 1: int32."""
-        points = _arange(size // self.grid) * self.grid + _middle(self.grid)
+        points = _arange(size // self.grid) * self.grid + middle(self.grid)
         last, first = _clip(points + high, size), _clip(points + low, size)
         # Where nothing is left the sum is 0, and what it is divided by is of no account.
         return np.maximum(last - first, 1) if isinstance(size, int) else ops.maximum(last - first, 1)
@@ -183,7 +176,7 @@ class TextureLayout(keras.layers.Layer):
         once; a corner is then a slice without steps, which is a copy of whole rows.
         """
         phases: dict[tuple[int, int, int], Any] = {}
-        origin = self._reach + _middle(self.grid)  # of the first point, in the integral image
+        origin = self._reach + middle(self.grid)  # of the first point, in the integral image
 
         def corner_at(start: int, y: int, x: int) -> Any:
             (row, row_phase), (column, column_phase) = (divmod(origin + at, self.grid) for at in (y, x))

@@ -10,6 +10,16 @@ from keras import layers
 
 from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, BilinearUpsampling, CropLike
+from kseg.layers.arguments import whole
+
+
+def check_whole(network: str, argument: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` if it is an integer of at least `minimum`.
+
+    Raises:
+        UsageError: naming network, argument and what was received.
+    """
+    return whole(value, f"{network}: argument", argument, minimum)
 
 
 def channels(count: int, width: float) -> int:

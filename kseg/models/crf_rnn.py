@@ -23,6 +23,8 @@ _UNIT_STD = (127.5, 127.5, 127.5)
     paper="Zheng et al., Conditional Random Fields as Recurrent Neural Networks, ICCV 2015",
     output_stride=1,
     aliases=("crf-as-rnn",),
+    # The mean field: its convolutions are Gaussians, whose tails int8 would round away.
+    keep_float="logits",
 )
 def CRFRNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

@@ -13,7 +13,7 @@ from keras import layers
 
 from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, TransposedConv
-from kseg.models.blocks import channels
+from kseg.models.blocks import channels, check_whole
 from kseg.models.registry import check_choice
 
 SEED_SIZE = 4
@@ -57,11 +57,7 @@ def DCGANGenerator(
         Adversarial Networks", ICLR 2016, section 3 and figure 1; layer sizes of the authors' code.
     """
     for argument, value in (("z", z), ("image_channels", image_channels)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(
-                f"DCGANGenerator: argument `{argument}` must be a positive integer. "
-                f"Received: {argument}={value!r}"
-            )
+        check_whole("DCGANGenerator", argument, value)
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
         raise UsageError(
             "DCGANGenerator: argument `width` must be a number above 0, at most 16. "

@@ -16,7 +16,7 @@ from kseg.layers import (
     MirrorBorder,
     RGBToYUV,
 )
-from kseg.models.blocks import channels, classify, image_input, load_own_weights
+from kseg.models.blocks import channels, check_whole, classify, image_input, load_own_weights
 from kseg.models.registry import check_choice, register
 
 MAPS = (16, 64, 256)  # of the three stages
@@ -57,11 +57,7 @@ def _extractor(width: float, chroma: str, seed: int) -> list[layers.Layer]:
 def _check(scales: int, hidden: int, window: int, shape: tuple) -> None:
     counts = {"scales": scales, "hidden": hidden, "window": window}
     for argument, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UsageError(
-                f"FarabetNet: argument `{argument}` must be a positive integer. "
-                f"Received: {argument}={value!r}"
-            )
+        check_whole("FarabetNet", argument, value)
     if scales > 6:
         raise UsageError(f"FarabetNet: argument `scales` must be at most 6. Received: scales={scales}")
     if shape[-1] != 3:

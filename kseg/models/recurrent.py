@@ -25,7 +25,7 @@ from kseg.layers import (
     Subsample,
 )
 from kseg.models import forms
-from kseg.models.blocks import channels, image_input, load_own_weights
+from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
 from kseg.models.chain import Chain, check_output_stride
 from kseg.models.patch_nets import EVALUATORS, border, dense_network, enlarged
 from kseg.models.registry import check_choice, register
@@ -321,12 +321,7 @@ def RecurrentCNN(
     check_choice("RecurrentCNN", "variant", variant, tuple(INSTANCES))
     check_choice("RecurrentCNN", "feedback", feedback, FEEDBACKS)
     check_choice("RecurrentCNN", "evaluator", evaluator, EVALUATORS)
-    count = INSTANCES[variant] if instances is None else instances
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UsageError(
-            "RecurrentCNN: argument `instances` must be a positive integer, or None for the paper's. "
-            f"Received: instances={instances!r}"
-        )
+    count = INSTANCES[variant] if instances is None else check_whole("RecurrentCNN", "instances", instances)
     chain = _f(variant, _maps("RecurrentCNN", features, width), num_classes, last_tanh)
     net = _Recurrence(chain, count, num_classes, feedback)
     check_output_stride(output_stride, net.stride)

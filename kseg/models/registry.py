@@ -52,6 +52,7 @@ class Entry:
         output_stride: stride of the finest map that is scored, before the last up-sampling.
         aliases: other names that `resolve` accepts.
         parameters: names and defaults of the arguments of `build`.
+        keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     output_stride: int
     aliases: tuple[str, ...]
     parameters: Mapping[str, Any]
+    keep_float: str | None = None
 
     @property
     def default_encoder(self) -> str | None:
@@ -77,7 +79,7 @@ def _key(name: str) -> str:
 
 
 def register(
-    *, paper: str, output_stride: int, aliases: tuple[str, ...] = ()
+    *, paper: str, output_stride: int, aliases: tuple[str, ...] = (), keep_float: str | None = None
 ) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
     """Enter a network function into the table; the network it returns gets `.info`.
 
@@ -85,6 +87,7 @@ def register(
         paper: where the architecture was published.
         output_stride: stride of the finest map that is scored.
         aliases: further names; case and separators never matter.
+        keep_float: layers that lose too much in int8, as a regular expression on their names.
     """
 
     def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
@@ -109,6 +112,7 @@ def register(
             output_stride=output_stride,
             aliases=aliases,
             parameters={key: item.default for key, item in signature.parameters.items()},
+            keep_float=keep_float,
         )
         for label in (name, *aliases):
             if _KEYS.setdefault(_key(label), name) != name:

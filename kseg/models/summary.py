@@ -39,7 +39,8 @@ class _Probe(keras.Operation):
 
 def _macs(layer: Any, source: tuple[Any, ...], result: tuple[Any, ...]) -> int:
     """Multiply-adds of one layer for one image: kernel size times the positions it is applied at."""
-    positions_in, positions_out = math.prod(source[1:-1]), math.prod(result[1:-1])
+    # The batch is 1, unless shift-and-stitch has stacked shifted images on it.
+    positions_in, positions_out = math.prod(source[:-1]), math.prod(result[:-1])
     if isinstance(layer, TransposedConv):
         shape = (*layer.kernel_size, layer.filters or 1, source[-1])
         return positions_in * math.prod(shape)

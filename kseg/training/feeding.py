@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from kseg import data
 from kseg.data.crops import crops
@@ -18,6 +18,10 @@ from kseg.training.sampling import CentreSampler, PatchBatches, Sampling, Sparse
 # DeconvNet resizes a crop to 250 x 250 and takes a random 224 x 224 of it.
 CROP_MARGIN = 250 / 224
 FLIP = 0.5
+# Finding proposals takes up to a second per image.
+SAID_EVERY = 100
+
+T = TypeVar("T")
 
 
 class _Resized(Sequence[Any]):
@@ -36,11 +40,31 @@ class _Resized(Sequence[Any]):
         return dataclasses.replace(sample, image=image, mask=mask, instances=None)
 
 
-def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size) -> Sequence[Any]:
+def _told(say: Callable[[str], None], total: int) -> Callable[[Iterable[T]], Iterator[T]]:
+    """Return a wrapper of a loop over `total` images that says now and then how far it is."""
+
+    def wrapped(images: Iterable[T]) -> Iterator[T]:
+        for index, image in enumerate(images):
+            if index % SAID_EVERY == 0:
+                say(f"finding crops: image {index + 1} of {total}")
+            yield image
+
+    return wrapped
+
+
+def training_samples(
+    config: TrainConfig, samples: Any, spec: Spec, crop: Size, say: Callable[[str], None]
+) -> Sequence[Any]:
     """Return what is trained on, at the network's scale: whole images, or crops around objects."""
     fill = fill_color(spec.normalization)
     if config.crops is not None:
-        found = crops(config.crops, samples, spec, **config.crops_args)
+        found = crops(
+            config.crops, samples, spec, **{"progress": _told(say, len(samples)), **config.crops_args}
+        )
+        say(
+            f"{len(found)} crops around {config.crops}; "
+            f"{len(found.missed)} of {len(samples)} images gave none"
+        )
         margin = CROP_MARGIN if config.augment else 1.0
         size = (round(crop[0] * margin), round(crop[1] * margin))
         return _Resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
@@ -50,7 +74,12 @@ def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size) 
 
 
 def training_batches(
-    config: TrainConfig, samples: Any, spec: Spec, crop: Size, patch: PatchForm | None
+    config: TrainConfig,
+    samples: Any,
+    spec: Spec,
+    crop: Size,
+    patch: PatchForm | None,
+    say: Callable[[str], None],
 ) -> Any:
     """Return the training batches of `config.sampling`.
 
@@ -59,7 +88,7 @@ def training_batches(
         DataError: if the sampled classes are fewer than two.
     """
     sampling = Sampling.of(config.sampling)
-    samples = training_samples(config, samples, spec, crop)
+    samples = training_samples(config, samples, spec, crop, say)
     if sampling.unit == "patches":
         if patch is None:
             raise UsageError(

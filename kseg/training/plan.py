@@ -206,7 +206,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     patch = None
     if config.sampling.endswith("patches"):
         patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
-    batches = training_batches(config, samples, spec, crop, patch)
+    batches = training_batches(config, samples, spec, crop, patch, say)
     split = validation_split(config, source.splits)
     steps = len(batches)
     total = steps * config.epochs

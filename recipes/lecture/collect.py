@@ -83,35 +83,42 @@ CLAIMS = {
     "switches": Claim(
         "Unpooling with switches or to a fixed corner (DeconvNet)",
         {
-            "fixed corner, whole image": "deconvnet/seed{seed}/fixed/two/test.json",
-            "switches, whole image": "deconvnet/seed{seed}/switches/two/test.json",
-            "switches, proposals": "deconvnet/seed{seed}/switches/two/proposals.json",
+            "fixed corner": "deconvnet/seed{seed}/fixed/test.json",
+            "switches": "deconvnet/seed{seed}/switches/test.json",
+        },
+    ),
+    "proposals": Claim(
+        "DeconvNet trained in two stages: whole images or proposals",
+        {
+            "whole image": "deconvnet/seed{seed}/staged/proposals/some.json",
+            "proposals": "deconvnet/seed{seed}/staged/proposals/by_proposals.json",
         },
     ),
     "ensemble": Claim(
         "Ensemble against its parts",
         {
-            "DeconvNet": "deconvnet/seed{seed}/switches/two/test.json",
+            "DeconvNet": "deconvnet/seed{seed}/switches/test.json",
             "FCN-8s": "fcn/seed{seed}/8s/test.json",
-            "mean": "deconvnet/seed{seed}/switches/two/ensemble_mean.json",
-            "product": "deconvnet/seed{seed}/switches/two/ensemble_product.json",
+            "mean": "deconvnet/seed{seed}/switches/ensemble_mean.json",
+            "product": "deconvnet/seed{seed}/switches/ensemble_product.json",
         },
     ),
     "crf": Claim(
         "Dense CRF before and after",
         {
-            "FCN-32s": "fcn/seed{seed}/32s_on/test.json",
+            "FCN-32s": "fcn/seed{seed}/32s_on/some.json",
             "FCN-32s + dense CRF": "fcn/seed{seed}/32s_on/dense_crf.json",
-            "FCN-8s": "fcn/seed{seed}/8s/test.json",
+            "FCN-8s": "fcn/seed{seed}/8s/some.json",
             "FCN-8s + dense CRF": "fcn/seed{seed}/8s/dense_crf.json",
-            "FCN-8s, CRF-RNN trained": "crf/seed{seed}/crfrnn/test.json",
+            "FCN-8s, CRF-RNN trained": "crf/seed{seed}/crfrnn/some.json",
         },
     ),
     "textons": Claim(
         "TextonBoost as a baseline",
         {
             "TextonBoost": "textonboost/seed{seed}/textonboost/test.json",
-            "TextonBoost + dense CRF": "textonboost/seed{seed}/textonboost/dense_crf.json",
+            "TextonBoost, 60 images": "textonboost/seed{seed}/textonboost/some.json",
+            "with dense CRF, 60 images": "textonboost/seed{seed}/textonboost/dense_crf.json",
         },
     ),
 }

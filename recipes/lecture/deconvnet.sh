@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# DeconvNet in its two stages (object crops, then proposals), with switches and with a fixed corner; scored on
-# whole images, by proposals, and in the ensemble with FCN-8s (recipes/lecture/fcn.sh must have run).
+# DeconvNet with switches and with a fixed corner, on random crops of whole images; the same net in the paper's two
+# stages (object crops, then proposals), scored on whole images and by proposals; the ensemble with FCN-8s
+# (recipes/lecture/fcn.sh must have run). A quarter of the width, 3x3 in the middle, crops of 96 in place of 224.
 source "$(dirname "$0")/common.sh"
 for seed in $seeds; do
+  r="$runs/deconvnet/seed$seed"
   for unpooling in switches fixed; do
-    r="$runs/deconvnet/seed$seed/$unpooling"
-    net=(--model deconvnet --model-args "{\"width\": 0.25, \"fc_kernel\": 3, \"unpooling\": \"$unpooling\"}")
-    train "$r/one" "${net[@]}" --crops objects --crop 96x96 --epochs 3 --seed "$seed"
-    train "$r/two" "${net[@]}" --crops proposals --crop 96x96 --init-from "$r/one/model.keras" --epochs 4 \
-      --bn-batches 50 --seed "$seed"
-    score "$r/two" test
+    train "$r/$unpooling" --model deconvnet --model-args "{\"width\": 0.25, \"fc_kernel\": 3, \"unpooling\": \"$unpooling\"}" \
+      --crop 96x128 --scale 0.5-1.0 --epochs 20 --learning-rate 0.002 --seed "$seed"
+    score "$r/$unpooling" test
   done
-  r="$runs/deconvnet/seed$seed/switches/two"
-  score "$r" proposals --proposals selective-search
-  score "$r" ensemble_mean --ensemble "$runs/fcn/seed$seed/8s/model.keras" --ensemble-form mean
-  score "$r" ensemble_product --ensemble "$runs/fcn/seed$seed/8s/model.keras" --ensemble-form product
+  net=(--model deconvnet --model-args '{"width": 0.25, "fc_kernel": 3}' --crop 96x96 --val-every 1 --seed "$seed")
+  train "$r/staged/objects" "${net[@]}" --crops objects --crops-args '{"per_image": 4}' --epochs 2
+  train "$r/staged/proposals" "${net[@]}" --crops proposals --crops-args '{"max_side": 240, "per_image": 4}' \
+    --init-from "$r/staged/objects/model.keras" --epochs 3 --bn-batches 50
+  score "$r/staged/proposals" some "${some[@]}"
+  score "$r/staged/proposals" by_proposals "${some[@]}" --proposals selective-search
+  fcn="$runs/fcn/seed$seed/8s/model.keras"
+  score "$r/switches" ensemble_mean --ensemble "$fcn" --ensemble-form mean
+  score "$r/switches" ensemble_product --ensemble "$fcn" --ensemble-form product
 done

@@ -18,7 +18,7 @@ NETS = {
     "FarabetNet, three scales, MLP": "farabet/seed0/three_mlp",
     "RecurrentCNN (rCNN3)": "rcnn/seed0/rcnn3",
     "FCN-8s": "fcn/seed0/8s",
-    "DeconvNet": "deconvnet/seed0/switches/two",
+    "DeconvNet": "deconvnet/seed0/switches",
     "CRFRNN over FCN-8s": "crf/seed0/crfrnn",
     "TextonBoost": "textonboost/seed0/textonboost",
 }

@@ -3,7 +3,7 @@
 # folder must have run (seed 0 is taken). Files that failed their gate stay and say so; the table shows them.
 source "$(dirname "$0")/common.sh"
 source "$here/../exports.sh"
-nets=(patch/seed0/balanced farabet/seed0/three_mlp rcnn/seed0/rcnn3 fcn/seed0/8s deconvnet/seed0/switches/two
+nets=(patch/seed0/balanced farabet/seed0/three_mlp rcnn/seed0/rcnn3 fcn/seed0/8s deconvnet/seed0/switches
   crf/seed0/crfrnn textonboost/seed0/textonboost)
 for net in "${nets[@]}"; do
   [ -e "$runs/$net/report.json" ] && continue

@@ -7,7 +7,7 @@ for seed in $seeds; do
     r="$runs/patch/seed$seed/$sampling"
     name=$([ "$sampling" = natural ] && echo patches || echo balanced-patches)
     train "$r" --model patchnet --model-args '{"width": 0.5, "output_stride": 4, "dropout": 0.2}' --sampling "$name" \
-      --samples-per-image 24 --batch-size 96 --epochs 10 --class-weights none --seed "$seed"
+      --samples-per-image 24 --batch-size 96 --epochs 8 --class-weights none --seed "$seed"
     score "$r" test
   done
 done

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# rCNN3 with the losses of its three instances summed; one trained net scored after 1, 2 and 3 of them.
+# rCNN3 with the losses of its three instances summed; one trained net scored after 1, 2 and 3 of them,
+# each at half resolution.
 source "$(dirname "$0")/common.sh"
 for seed in $seeds; do
   r="$runs/rcnn/seed$seed/rcnn3"
-  train "$r" --model recurrentcnn --model-args '{"variant": "rcnn3", "instances": 3, "output_stride": 8}' --epochs 20 \
-    --learning-rate 0.003 --seed "$seed"
+  train "$r" --model recurrentcnn --model-args '{"variant": "rcnn3", "instances": 3, "output_stride": 8}' \
+    --crop 96x128 --epochs 20 --learning-rate 0.003 --seed "$seed"
   for n in 1 2 3; do
     [ -e "$r/model$n.keras" ] || kseg rebuild "$r/model.keras" \
-      --model-args "{\"instances\": $n, \"output_stride\": $((2 ** n))}" --out "$r/model$n.keras"
+      --model-args "{\"instances\": $n, \"output_stride\": 2}" --out "$r/model$n.keras"
     [ -e "$r/test$n.json" ] || kseg evaluate "$r/model$n.keras" --data "$data" --split test --out "$r/test$n.json"
   done
 done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 
 from kseg import saving
-from kseg.cli import values
 from kseg.cli.main import main
 from kseg.cli.proposal_options import parse
 from kseg.spec import Normalization, Spec
@@ -185,11 +183,3 @@ def test_every_option_is_read_in_its_kind() -> None:
         "seed": 4,
         "edge_model": "a.yml",
     }
-
-
-def test_named_options() -> None:
-    assert values.named_options("name") == ("name", {})
-    assert values.named_options("name: a = 1, b=x:y ") == ("name", {"a": "1", "b": "x:y"})
-    for wrong in ("", ":a=1", "name:a", "name:=1", "name:a=", "name:a=1,a=2", "name:a=1,"):
-        with pytest.raises(argparse.ArgumentTypeError, match="NAME"):
-            values.named_options(wrong)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kseg.errors import UsageError
+from kseg.inference.distributions import probabilities
 from kseg.inference.refine.expansion import Potts, alpha_expansion, expand
 from kseg.inference.refine.regions import borders
-from kseg.inference.refine.scores import probabilities
 from kseg.inference.refine.superpixel_crf import SuperpixelCRF
 from kseg.inference.refine.superpixels import region_means
 

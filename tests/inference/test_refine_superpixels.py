@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from kseg.errors import UsageError
+from kseg.errors import MissingExtraError, UsageError
+from kseg.inference.distributions import probabilities
 from kseg.inference.refine.regions import borders
-from kseg.inference.refine.scores import probabilities
 from kseg.inference.refine.superpixels import SuperpixelPooling, Superpixels, region_means
 
 
@@ -125,6 +126,12 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, object], words:
 def test_image_and_logits_must_be_of_one_size() -> None:
     with pytest.raises(UsageError, match=r"image \(4, 4, 3\), logits \(4, 5, 2\)"):
         SuperpixelPooling()(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 2), np.float32))
+
+
+def test_without_scikit_image_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    with pytest.raises(MissingExtraError, match=r"kseg\[refine\]"):
+        Superpixels()(quarters())
 
 
 def test_a_camvid_sized_image_takes_well_under_a_second() -> None:

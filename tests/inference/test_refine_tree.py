@@ -13,9 +13,9 @@ from fake_runtime import toy_spec
 
 from kseg import saving
 from kseg.errors import ArtefactError, DataError, UsageError
+from kseg.inference.distributions import probabilities
 from kseg.inference.refine import segment_training, train_segment_classifier
 from kseg.inference.refine.regions import borders
-from kseg.inference.refine.scores import probabilities
 from kseg.inference.refine.segment_classifier import SegmentClassifier
 from kseg.inference.refine.segment_features import FeatureMaps, SegmentPooling
 from kseg.inference.refine.superpixels import Superpixels, region_sums

@@ -15,6 +15,7 @@ from kseg.errors import DataError, UsageError
 from kseg.inference import Predictor, evaluate
 from kseg.inference.refine import Refined, create, describe, names, parse, registry
 from kseg.inference.refine.superpixels import SuperpixelPooling
+from kseg.inference.scored import gives_log_probabilities
 
 CLASSES = 4
 
@@ -193,7 +194,7 @@ def test_parse(text: str, expected: tuple[str, dict[str, Any]]) -> None:
     ("text", "words"),
     [
         ("superpixl", "no refiner 'superpixl'. Did you mean 'superpixels'"),
-        ("", "no refiner ''"),
+        ("", "expected NAME"),
         ("superpixels:scal=1", "no argument `scal`. Did you mean 'scale'"),
         ("superpixels:scale", "expected key=value, received 'scale'"),
         ("superpixels:scale=", "expected key=value"),
@@ -221,3 +222,7 @@ def test_help_names_every_refiner_and_argument() -> None:
         for argument in describe(name).arguments:
             assert f"  {argument.name}: " in text
     assert max(map(len, text.splitlines())) <= 78
+
+
+def test_scores_of_refiners_are_known_as_log_probabilities() -> None:
+    assert gives_log_probabilities(Refined(predictor(), [SuperpixelPooling()]))

@@ -137,6 +137,16 @@ def test_noise_goes_and_the_edge_stays(stride: int) -> None:
     assert not np.delete(wrong, 13, axis=-1).any()
 
 
+@pytest.mark.parametrize(("stride", "height", "width"), [(2, 9, 10), (3, 10, 11), (4, 9, 12)])
+def test_coarse_cells_begin_at_the_first_pixel(stride: int, height: int, width: int) -> None:
+    x = np.random.default_rng(0).normal(size=(1, height, width, 2)).astype("float32")
+    cells = ops.convert_to_numpy(MeanFieldCRF(stride=stride)._averages(ops.convert_to_tensor(x)))
+    assert cells.shape[1:3] == (-(-height // stride), -(-width // stride))
+    for row, column in np.ndindex(*cells.shape[1:3]):
+        cell = x[0, row * stride :, column * stride :][:stride, :stride]
+        np.testing.assert_allclose(cells[0, row, column], cell.mean((0, 1)), atol=1e-6)
+
+
 def test_coarse_crf_adds_the_enlarged_change_of_the_averages() -> None:
     logits, image = inputs(8, 12, count=1)
     layer = made(logits, image, stride=2)
@@ -217,7 +227,7 @@ def test_runs_on_three_runtimes(run_tflite: Any, to_onnx: Any, run_onnx: Any, pa
     ("arguments", "message"),
     [
         ({"window": 6}, "`window` must be odd"),
-        ({"iterations": 0}, "`iterations` must be an integer of at least 1"),
+        ({"iterations": 0}, "`iterations` must be a positive integer"),
         ({"theta_gamma": -1.0}, "`theta_gamma` must be a positive number"),
         ({"w1": float("nan")}, "`w1` must be a finite number"),
     ],

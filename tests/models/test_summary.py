@@ -86,6 +86,21 @@ def test_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "kseg train" in shown.err
 
 
+def test_command_describes_one_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["models", "deconv-net"]) == 0
+    shown = capsys.readouterr().out
+    assert "Noh, Hong, Han" in shown
+    assert "unpooling='switches'" in shown
+    assert "fc_kernel: side of the convolution in the middle" in shown
+    assert main.main(["models", "deconvnet", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == "DeconvNet"
+    assert found["model_args"]["fc_kernel"] == 7
+    assert not {"num_classes", "input_shape", "encoder"} & set(found["model_args"])
+    assert main.main(["models", "deconvnett"]) == 2
+    assert "Did you mean" in capsys.readouterr().err
+
+
 def test_command_refuses_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["models", "--size", "big"]) == 2
     assert "HEIGHTxWIDTH" in capsys.readouterr().err

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kseg.errors import DataError, UsageError
+from kseg.inference.distributions import log_softmax
+from kseg.inference.refine.arguments import checked, chosen
 from kseg.inference.refine.permutohedral import Permutohedral
 from kseg.inference.refine.scores import Floats, Image, check_sizes
-from kseg.inference.refine.superpixels import checked, chosen
 
 Filter = Callable[[Floats], Floats]
 NORMALIZATIONS = ("symmetric", "after")
@@ -160,12 +161,6 @@ def free_energy(
     q = np.exp(log_q)
     pairwise = pairwise_energy(q, kernels, compatibility)
     return float(np.sum(q * (log_q - log_softmax(logits) + 0.5 * pairwise), dtype=np.float64))
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Return float32 log-probabilities over the last axis."""
-    shifted = np.asarray(logits, np.float32) - logits.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 class DenseCRF:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import require
-from kseg.inference.refine.superpixels import EXTRA
+from kseg.inference.refine.arguments import EXTRA
 
 # SciPy's flows are int32. The sum of all costs is scaled to this, which leaves room for a node's
 # terminal edge (its cost and all its borders) and for rounding, and resolves costs to a part in 5e8.

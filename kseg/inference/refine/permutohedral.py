@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import UsageError, require
+from kseg.inference.refine.arguments import EXTRA
 from kseg.inference.refine.scores import Floats
 
-EXTRA = "refine"
 Integers = NDArray[np.int64]
 
 

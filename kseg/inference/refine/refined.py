@@ -25,7 +25,8 @@ class Refined(ScoredPredictor):
 
     Memory: refiners look at the whole image, so all its scores are held: per pixel and class 4 bytes for the
     logits, and up to about five times that inside a refiner (360 x 480 x 11: 8 MB and 40 MB; 10,000 x 10,000
-    x 11: 4.4 GB and 22 GB). `Predictor` alone needs no such thing.
+    x 11: 4.4 GB and 22 GB); cutting superpixels takes up to 360 bytes per pixel. `Predictor` alone needs no
+    such thing.
 
     Args:
         predictor: a `Predictor`, or what has its surface.
@@ -38,6 +39,9 @@ class Refined(ScoredPredictor):
         >>> refined = Refined(kseg.Predictor("model.keras"), [create("superpixels", scale=50)])
         >>> masks = refined(["a.jpg", "b.jpg"])
     """
+
+    # Every refiner of the table gives logarithms of distributions.
+    log_probabilities = True
 
     def __init__(self, predictor: Predictor | ScoredPredictor, refiners: Sequence[Refiner]) -> None:
         # What has a Predictor's surface counts as one.

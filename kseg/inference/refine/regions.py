@@ -35,8 +35,7 @@ class Borders:
 
     def sums(self, values: Doubles) -> Doubles:
         """Return the sum over each border, `(E,)`, of one value per pair of pixels, `(P,)`."""
-        sums: Doubles = np.bincount(self.pair_edge, weights=values, minlength=len(self.edges))
-        return sums
+        return np.asarray(np.bincount(self.pair_edge, values, minlength=len(self.edges)), np.float64)
 
     def means(self, values: Doubles) -> Doubles:
         """Return the mean over each border, `(E,)`, of one value per pair of pixels, `(P,)`."""

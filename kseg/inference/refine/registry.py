@@ -12,6 +12,7 @@ from typing import Any
 
 from kseg.errors import KsegError, UsageError, did_you_mean
 from kseg.inference.refine.scores import Refiner
+from kseg.options import named_options
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ _ENTRIES = (
     Entry(
         "superpixel-crf",
         "kseg.inference.refine.superpixel_crf:SuperpixelCRF",
-        "random field over superpixels, by alpha-expansion; gamma's default smooths much, try 5-20",
+        "random field over superpixels, by alpha-expansion; the paper's figures (from memory) smooth "
+        "much, try unary=log,gamma=3",
         (
             Argument("alpha", float, 0.1, "how much a likely class costs less than an unlikely one"),
             Argument("beta", float, 20.0, "how fast a border's cost falls with its contrast"),
@@ -142,20 +144,14 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         UsageError: unknown refiner or argument, an argument twice, or a value of another kind.
     """
-    name, _, rest = text.partition(":")
+    name, options = named_options(text)
     entry = describe(name)
     known = {argument.name: argument for argument in entry.arguments}
     values: dict[str, Any] = {}
-    for part in rest.split(",") if rest else []:
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not key or not value:
-            raise UsageError(f"Refiner '{entry.name}': expected key=value, received '{part}' in '{text}'")
-        argument = known.get(key.replace("-", "_"))
-        if argument is None:
+    for key, value in options.items():
+        if key not in known:
             raise UsageError(_unknown(entry, key))
-        if argument.name in values:
-            raise UsageError(f"Refiner '{entry.name}': `{argument.name}` is given twice in '{text}'")
-        values[argument.name] = _converted(entry, argument, value)
+        values[key] = _converted(entry, known[key], value)
     return entry.name, values
 
 

@@ -1,4 +1,4 @@
-"""From scores to distributions and back, and what a refiner is."""
+"""What a refiner is, and what it is given."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import UsageError
+from kseg.inference.distributions import Floats
 
-Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 
@@ -41,15 +41,3 @@ def check_sizes(image: Image, logits: Floats) -> None:
             "A refiner needs an image (H, W, 3) and logits (H, W, classes) of the same size. "
             f"Received: image {image.shape}, logits {logits.shape}"
         )
-
-
-def probabilities(logits: Floats) -> Floats:
-    """Return the softmax over the last axis, float32."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float32)
-    powers /= powers.sum(axis=-1, keepdims=True)
-    return powers
-
-
-def log_scores(distributions: Floats) -> Floats:
-    """Return the logarithm of distributions, float32, finite also where a share is 0."""
-    return np.log(np.maximum(distributions, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -17,9 +17,10 @@ from kseg import saving
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.inference.evaluate import Labelled, check_classes
 from kseg.inference.refine import segment_classifier
+from kseg.inference.refine.arguments import checked, chosen
 from kseg.inference.refine.scores import Floats
 from kseg.inference.refine.segment_features import FeatureMaps, SegmentPooling
-from kseg.inference.refine.superpixels import Labels, Superpixels, checked, chosen
+from kseg.inference.refine.superpixels import Labels, Superpixels
 from kseg.inference.refine.tree import LINKAGES, build_tree
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.inference.distributions import log_scores, probabilities
+from kseg.inference.refine.arguments import checked, chosen
 from kseg.inference.refine.expansion import Potts, alpha_expansion
 from kseg.inference.refine.regions import Borders, borders
-from kseg.inference.refine.scores import Floats, Image, check_sizes, log_scores, probabilities
-from kseg.inference.refine.superpixels import Superpixels, checked, chosen, region_means
+from kseg.inference.refine.scores import Floats, Image, check_sizes
+from kseg.inference.refine.superpixels import Superpixels, region_means
 
 UNARIES = ("exp", "log")
 # By how much the chosen class leads in log-probability where the network had a tie.
@@ -38,7 +40,8 @@ class SuperpixelCRF:
     Args:
         alpha: how much a likely class costs less than an unlikely one.
         beta: how fast a border's cost falls with its contrast.
-        gamma: weight of borders.
+        gamma: weight of borders. The default is the paper's, as alpha and beta are (from memory); with this
+            reading of the energy it wipes out small objects. With `unary="log"` 3 is a good start.
         unary: `"exp"` or `"log"`.
         cycles: rounds over the classes at most.
         **superpixels: arguments of `Superpixels`.

@@ -7,49 +7,20 @@ et al., "SLIC Superpixels Compared to State-of-the-Art Superpixel Methods", TPAM
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError, did_you_mean, require
-from kseg.inference.refine.scores import Floats, Image, check_sizes, log_scores, probabilities
+from kseg.errors import require
+from kseg.inference.distributions import log_scores, probabilities
+from kseg.inference.refine.arguments import EXTRA, checked, chosen
+from kseg.inference.refine.scores import Floats, Image, check_sizes
 
 METHODS = ("felzenszwalb", "slic")
 POOLS = ("mean", "majority")
-EXTRA = "refine"
 
 Labels = NDArray[np.intp]
-
-
-def checked(name: str, value: float, low: float, high: float, whole: bool = False) -> Any:
-    """Return `value` as a number from `low` to `high`.
-
-    Raises:
-        UsageError: naming the argument, its range and what was received.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(
-            f"Argument `{name}` must be {kind} from {low:g} to {high:g}. Received: {name}={value!r}"
-        )
-    return int(value) if whole else float(value)
-
-
-def chosen(name: str, value: str, known: tuple[str, ...]) -> str:
-    """Return `value` if it is one of `known`.
-
-    Raises:
-        UsageError: naming the argument, what it may be, the nearest and what was received.
-    """
-    if value not in known:
-        raise UsageError(
-            f"Argument `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
-            f"{did_you_mean(str(value), list(known))}"
-        )
-    return value
 
 
 class Superpixels:

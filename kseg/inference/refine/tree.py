@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import require
+from kseg.inference.refine.arguments import EXTRA
 from kseg.inference.refine.regions import borders
 from kseg.inference.refine.scores import Image
-from kseg.inference.refine.superpixels import EXTRA, Labels
+from kseg.inference.refine.superpixels import Labels
 
 LINKAGES = ("average", "mst")
 

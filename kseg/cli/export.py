@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-float",
         metavar="REGEX",
-        help="for int8: layers whose name it is found in stay in float (default: those the architecture names)",
+        help="for int8: layers whose name it is found in stay in float (default: the architecture's own)",
     )
     parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the calibration images (0)")

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, overload
 
 import cv2
@@ -158,10 +159,15 @@ class Crops(Sequence[Sample]):
         if len(samples) == 0:
             raise DataError("There is no image to cut crops from")
         _check_least(1, min_size=min_size, min_side=min_side, per_image=per_image)
+        _check_number("enlarge", enlarge)
         grow_boxes(np.zeros((0, 4)), enlarge)
+        _check_color(fill)
+        if progress is not None and not callable(progress):
+            raise UsageError(f"Argument `progress` must wrap a loop. Received: progress={progress!r}")
         self.samples, self.spec = samples, spec
         self.enlarge, self.min_size, self.min_side = float(enlarge), int(min_size), int(min_side)
-        self.per_image, self.fill, self._progress = per_image, fill, progress
+        self.per_image, self._progress = per_image, progress
+        self.fill = (fill[0], fill[1], fill[2])
 
     def _of(self, index: int) -> list[Crop]:
         """Return the crops of one image, the most promising first."""
@@ -306,6 +312,7 @@ class ProposalCrops(Crops):
         options = {name: arguments.pop(name) for name in PROPOSER_OPTIONS if name in arguments}
         super().__init__(samples, spec, **arguments)
         _check_least(1, count=count, replicate=replicate)
+        _check_number("min_iou", min_iou)
         if not 0 < min_iou <= 1:
             raise UsageError(f"Argument `min_iou` must be above 0, up to 1. Received: min_iou={min_iou!r}")
         self._count, self.min_iou, self.replicate = count, float(min_iou), int(replicate)
@@ -363,7 +370,7 @@ def crops(kind: str, samples: Sequence[Sample], spec: Spec, **arguments: Any) ->
         )
     known = argument_names(kind)
     for name in arguments:
-        if name not in known:
+        if name not in (*known, "progress"):
             raise UsageError(
                 f"Crops of {kind} have no argument `{name}`.{did_you_mean(name, known)} "
                 f"They have: {', '.join(known)}"
@@ -377,14 +384,30 @@ def argument_names(kind: str) -> list[str]:
     """Return the names of the arguments that `crops` takes for a kind, besides samples and spec."""
     made = KINDS[kind]
     names = {name: None for base in (made, Crops) for name in inspect.signature(base).parameters}
-    given = [name for name in names if name not in ("samples", "spec", "arguments")]
+    given = [name for name in names if name not in ("samples", "spec", "arguments", "progress")]
     return given + (list(PROPOSER_OPTIONS) if made is ProposalCrops else [])
 
 
-def _check_least(least: float, **values: float | None) -> None:
+def _check_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
-        if value is not None and not (isinstance(value, int | float) and value >= least):
+        if value is not None and (not _is(Integral, value) or value < least):
             raise UsageError(f"Argument `{name}` must be at least {least}. Received: {name}={value!r}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if not _is(Real, value):
+        raise UsageError(f"Argument `{name}` must be a number. Received: {name}={value!r}")
+
+
+def _check_color(fill: object) -> None:
+    channels = fill if isinstance(fill, Sequence) and not isinstance(fill, str) else ()
+    if len(channels) != 3 or not all(_is(Integral, value) and 0 <= value <= 255 for value in channels):
+        raise UsageError(f"Argument `fill` must be three whole numbers, 0 to 255. Received: fill={fill!r}")
+
+
+def _is(kind: type, value: object) -> bool:
+    """Whether `value` is a number of this kind; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _spread(found: list[Crop], limit: int | None) -> list[Crop]:

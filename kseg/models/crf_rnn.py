@@ -24,7 +24,7 @@ _UNIT_STD = (127.5, 127.5, 127.5)
     output_stride=1,
     aliases=("crf-as-rnn",),
     # The mean field: its convolutions are Gaussians, whose tails int8 would round away.
-    keep_float="logits",
+    keep_float="/logits/",
 )
 def CRFRNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

@@ -77,6 +77,8 @@ class BestModel:
             `val_loss` and `val_miou` of the network as saved now; nothing without a validation split.
         """
         network = saving.load(self.path)
+        # From the same batches whether or not the run was interrupted on its way here.
+        self.plan.batches.set_epoch(self.config.epochs)
         reestimate_batch_norm(network, self.plan.batches, count=count)
         scores: dict[str, Any] = {}
         if self.plan.validation is not None:

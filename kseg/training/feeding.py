@@ -74,26 +74,26 @@ def training_samples(
 
 
 def training_batches(
-    config: TrainConfig,
-    samples: Any,
-    spec: Spec,
-    crop: Size,
-    patch: PatchForm | None,
-    say: Callable[[str], None],
+    config: TrainConfig, samples: Any, spec: Spec, crop: Size, patch: PatchForm | None
 ) -> Any:
-    """Return the training batches of `config.sampling`.
+    """Return the training batches of `config.sampling`, made of `training_samples`.
 
     Raises:
         UsageError: if patches are asked for and the network has no patch form.
         DataError: if the sampled classes are fewer than two.
     """
     sampling = Sampling.of(config.sampling)
-    samples = training_samples(config, samples, spec, crop, say)
     if sampling.unit == "patches":
         if patch is None:
             raise UsageError(
                 f"{config.model} has no patch form: --sampling {config.sampling} trains patch networks "
                 "(see `kseg models`). Use 'all', 'pixels' or 'balanced-pixels'"
+            )
+        other = [name for name in config.augment_args if name != "flip"]
+        if other:
+            raise UsageError(
+                f"Patches are mirrored and nothing else. Received: augmentation by `{other[0]}`. "
+                "Leave it out, or train on 'pixels' of whole images"
             )
         return PatchBatches(
             CentreSampler(samples, spec, sampling.balanced, config.cache),

@@ -96,6 +96,7 @@ class ValidateNetwork(keras.callbacks.Callback):
         batches: of the validation split; None: only the names of the training scores are made plain.
         epochs: numbers (from 1) of the epochs that are validated.
         average: averaged weights that the network is scored with.
+        check: called after each scoring; raises when the user has pressed Ctrl-C.
     """
 
     def __init__(

@@ -22,6 +22,12 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
     Raises:
         UsageError: if an expression is wrong or names no variable, or a factor is not positive.
     """
+    for rule, factor in rules.items():
+        if not isinstance(factor, int | float) or isinstance(factor, bool) or not factor > 0:
+            raise UsageError(
+                f"A learning rate multiplier must be a positive number; to keep layers fixed use `freeze`. "
+                f"Received: {rule!r}: {factor!r}"
+            )
     found: dict[str, float] = {}
     used: set[str] = set()
     for variable in variables:
@@ -30,12 +36,7 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
                 found[variable.path] = float(factor)
                 used.add(rule)
                 break
-    for rule, factor in rules.items():
-        if not isinstance(factor, int | float) or isinstance(factor, bool) or not factor > 0:
-            raise UsageError(
-                f"A learning rate multiplier must be a positive number; to keep layers fixed use `freeze`. "
-                f"Received: {rule!r}: {factor!r}"
-            )
+    for rule in rules:
         if rule not in used:
             paths = [variable.path for variable in variables]
             raise UsageError(

@@ -16,7 +16,7 @@ from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.forms import patch_form
 from kseg.spec import Normalization, Spec
 from kseg.training.config import Size, TrainConfig
-from kseg.training.feeding import training_batches, validation_batches
+from kseg.training.feeding import training_batches, training_samples, validation_batches
 from kseg.training.precision import LEAST_STEPS
 
 # A survey of so many evenly spaced images knows sizes and class shares well enough.
@@ -206,7 +206,10 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     patch = None
     if config.sampling.endswith("patches"):
         patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
-    batches = training_batches(config, samples, spec, crop, patch, say)
+    trained = training_samples(config, samples, spec, crop, say)
+    # Crops around objects have other shares of the classes than the images they come from.
+    counts = survey(trained, spec).counts if config.crops else seen.counts
+    batches = training_batches(config, trained, spec, crop, patch)
     split = validation_split(config, source.splits)
     steps = len(batches)
     total = steps * config.epochs
@@ -219,7 +222,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         validation=_validation(config, source, split, spec, crop, say),
         size=size,
         crop=crop,
-        class_weights=_class_weights(config, seen.counts),
+        class_weights=_class_weights(config, counts),
         steps_per_epoch=steps,
         images_per_epoch=_items(batches, config.batch_size),
         total_steps=total,

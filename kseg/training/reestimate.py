@@ -64,11 +64,12 @@ def _stream(batches: Iterable[Any]) -> Iterator[Any]:
         batches.on_epoch_end()
 
 
-def _check(model: keras.Model, found: list[keras.layers.BatchNormalization], count: int) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UsageError(
-            f"reestimate_batch_norm: argument `count` must be a whole number >= 1. Received: count={count!r}"
-        )
+def check_reestimable(model: keras.Model) -> None:
+    """Raise a UsageError when `reestimate_batch_norm` could not reach the normalisations of `model`."""
+    _check(model, _with_moments(model)[0])
+
+
+def _check(model: keras.Model, found: list[keras.layers.BatchNormalization]) -> None:
     known = {id(layer) for layer in found}
     hidden = [
         layer.path
@@ -130,8 +131,12 @@ def reestimate_batch_norm(model: keras.Model, batches: Iterable[Any], count: int
     Reference:
         Noh, Hong, Han, ICCV 2015, code release (`BN_make_INFERENCE_script.py`).
     """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UsageError(
+            f"reestimate_batch_norm: argument `count` must be a whole number >= 1. Received: count={count!r}"
+        )
     found, moments, image = _with_moments(model)
-    _check(model, found, count)
+    _check(model, found)
     measured = keras.Model(image, moments)
     sums = [[0.0, 0.0] for _ in found]
     done = 0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kseg.data.cache import DecodedCache
 from kseg.data.normalize import preprocess
 from kseg.errors import DataError, UsageError
+from kseg.layers.mirror import mirrored
 from kseg.models.forms import MAIN, Head
 from kseg.spec import Spec
 
@@ -49,6 +50,7 @@ class CentreSampler:
         samples: sequence of `kseg.data.Sample`; every mask is read once, to count classes.
         spec: classes and ignore id of the data.
         balanced: whether the classes that occur are drawn in turn.
+        cache: keep decoded images in memory: `"auto"`, `"memory"` or `"none"`, as `kseg.data.Batches`.
 
     Raises:
         DataError: if fewer than two classes are labelled: a classifier would learn nothing.
@@ -100,15 +102,6 @@ class CentreSampler:
             place = np.flatnonzero(mask.ravel() == label)[rng.integers(pixels[image])]
             rows[row] = (image, *divmod(int(place), mask.shape[1]), label)
         return rows
-
-
-def mirrored(position: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Fold positions outside [0, size) back, mirrored about the first and the last pixel."""
-    if size == 1:
-        return np.zeros_like(position)
-    period = 2 * (size - 1)
-    folded = np.abs(position) % period
-    return np.where(folded < size, folded, period - folded)
 
 
 class PatchBatches(keras.utils.PyDataset):
@@ -181,7 +174,8 @@ class SparseLabels(keras.utils.PyDataset):
     Args:
         batches: `kseg.data.Batches`.
         per_image: labelled pixels that are kept, times the images of a batch; all when there are fewer.
-        balanced: as many of each class in the batch as there are; otherwise uniformly over the labelled ones.
+        balanced: every class that the batch shows gets the same share of the kept pixels (a class with fewer
+            keeps all it has, and leaves the rest unused); otherwise they are drawn uniformly.
     """
 
     def __init__(self, batches: Any, per_image: int, balanced: bool) -> None:

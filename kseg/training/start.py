@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -15,8 +15,11 @@ from kseg.models.transfer import transfer
 ADAPT_IMAGES = 64
 
 
-def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> None:
+def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> list[str]:
     """Copy the weights of the layers that `model` shares with the network in a `.keras` file.
+
+    Returns:
+        Names of the layers that were copied.
 
     Raises:
         ArtefactError: if the file is not one of kseg's.
@@ -26,9 +29,16 @@ def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> None
     weighted = [layer.name for layer in model.layers if layer.weights]
     new = [name for name in weighted if name not in copied]
     say(f"weights of {len(copied)} of {len(weighted)} layers from {path}; new: {', '.join(new) or 'none'}")
+    return copied
 
 
-def adapt(model: keras.Model, batches: Any, say: Callable[[str], None], images: int = ADAPT_IMAGES) -> None:
+def adapt(
+    model: keras.Model,
+    batches: Any,
+    say: Callable[[str], None],
+    images: int = ADAPT_IMAGES,
+    known: Collection[str] = (),
+) -> None:
     """Let the layers that learn from data (attribute `adapts`) see their inputs on training images.
 
     In the order of the graph, as a later layer sees what the earlier one makes of the data.
@@ -37,8 +47,9 @@ def adapt(model: keras.Model, batches: Any, say: Callable[[str], None], images: 
         model: the network; changed in place.
         batches: gives `(images, ...)`.
         images: about how many images are shown.
+        known: names of layers that have learned already.
     """
-    layers = [layer for layer in model.layers if getattr(layer, "adapts", False)]
+    layers = [layer for layer in model.layers if getattr(layer, "adapts", False) and layer.name not in known]
     if not layers:
         return
     shown: list[Any] = []

@@ -28,6 +28,7 @@ from kseg.training.callbacks import (
 from kseg.training.config import TrainConfig
 from kseg.training.fitted import Fitted, ValidateNetwork, compiled
 from kseg.training.plan import Plan, make_plan
+from kseg.training.reestimate import check_reestimable
 
 Say = Callable[[str], None]
 
@@ -66,11 +67,12 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     keras.utils.set_random_seed(config.seed)
     with precision.dtype_policy(plan.precision):
         fitted = compiled(config, plan)
-    if before is None:
-        if config.init_from is not None:
-            start.init_from(fitted.network, config.init_from, say)
-        else:
-            start.adapt(fitted.network, plan.batches, say)
+    if config.bn_batches:
+        check_reestimable(fitted.network)
+    # A run that was killed in its first epoch has a record, but no weights to go on with.
+    if before is None or not (run / checkpoint.FILE).is_file():
+        copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
+        start.adapt(fitted.network, plan.batches, say, known=copied)
     # From here on there is a run folder: every wrong argument was found before.
     info = _start_record(run, config, plan, before)
     try:

@@ -39,7 +39,9 @@ CLAIMS = {
         "Patch network: class-balanced or natural sampling",
         {
             "balanced": "patch/seed{seed}/balanced/test.json",
+            "balanced, every pixel": "patch/seed{seed}/balanced/dense.json",
             "natural": "patch/seed{seed}/natural/test.json",
+            "natural, every pixel": "patch/seed{seed}/natural/dense.json",
         },
     ),
     "scales": Claim(

@@ -6,11 +6,13 @@ data=${1:-${KSEG_DATA:-$here/../../../shared/data}/camvid}
 runs=${2:-runs/lecture}
 seeds=${SEEDS:-0 1}
 
+augment=(--scale 0.75-1.33)
+
 # train RUN [arguments]: one run at 180x240 (CamVid at half of 360x480); nothing is trained twice.
 train() {
   local run=$1
   shift
-  kseg train --data "$data" --size 180x240 --batch-size 8 --precision mixed_bfloat16 --scale 0.75-1.33 --val-every 5 \
+  kseg train --data "$data" --size 180x240 --batch-size 8 --precision mixed_bfloat16 "${augment[@]}" --val-every 5 \
     --resume --out "$run" "$@"
 }
 

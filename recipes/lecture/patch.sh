@@ -2,12 +2,15 @@
 # Patch network on sampled (patch, centre label) pairs, class-balanced and natural; scored as a dense network.
 # Trained with a coarse output (every 4th pixel) so that validation is cheap; scored there and at full resolution.
 source "$(dirname "$0")/common.sh"
+augment=() # patches are mirrored and nothing else
 for seed in $seeds; do
   for sampling in balanced natural; do
     r="$runs/patch/seed$seed/$sampling"
     name=$([ "$sampling" = natural ] && echo patches || echo balanced-patches)
     train "$r" --model patchnet --model-args '{"width": 0.5, "output_stride": 4, "dropout": 0.2}' --sampling "$name" \
-      --samples-per-image 24 --batch-size 96 --epochs 8 --class-weights none --seed "$seed"
+      --samples-per-image 24 --batch-size 96 --epochs 16 --class-weights none --seed "$seed"
     score "$r" test
+    [ -e "$r/dense.keras" ] || kseg rebuild "$r/model.keras" --model-args '{"output_stride": 1}' --out "$r/dense.keras"
+    [ -e "$r/dense.json" ] || kseg evaluate "$r/dense.keras" --data "$data" --split test --out "$r/dense.json"
   done
 done

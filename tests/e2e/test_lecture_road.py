@@ -1,9 +1,8 @@
-"""Networks of the lecture from training to a verified file by commands alone, and input that they cannot use."""
+"""Networks of the lecture from training to a verified file by commands alone, and input they cannot use."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from typed import Kseg, leftovers
 
 import kseg as package
+from kseg.cli.main import main
 
 SIZE = 32
 PATCH = ["--model", "patchnet", "--model-args", '{"width": 0.05, "output_stride": 4, "dropout": 0.0}']
@@ -68,18 +68,22 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def patch_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("patch") / "run"
-    arguments = start(data, out, *PATCH, "--sampling", "balanced-patches", "--samples-per-image", 8)
-    from kseg.cli.main import main
+def trained(arguments: list[object], cache: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KSEG_CACHE", str(cache))
+        assert main([str(argument) for argument in arguments]) == 0
 
-    assert main([str(argument) for argument in arguments]) == 0
+
+@pytest.fixture(scope="module")
+def patch_run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on class-balanced patches."""
+    out = tmp_path_factory.mktemp("patch") / "run"
+    trained(start(data, out, *PATCH, "--sampling", "balanced-patches", "--samples-per-image", 8), cache)
     return out
 
 
 @pytest.fixture(scope="module")
-def deconv_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deconv_run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both stages of DeconvNet, with batch normalisation measured anew after the second."""
     root = tmp_path_factory.mktemp("deconv")
     stages = [
@@ -87,15 +91,12 @@ def deconv_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "proposals", "crops": "proposals", "crops_args": {"min_iou": 0.1}, "bn_batches": 1},
     ]
     (root / "stages.json").write_text(json.dumps(stages))
-    arguments = start(data, root / "run", *DECONV, "--limit", 3, "--stages", root / "stages.json")
-    from kseg.cli.main import main
-
-    assert main([str(argument) for argument in arguments]) == 0
+    trained(start(data, root / "run", *DECONV, "--limit", 3, "--stages", root / "stages.json"), cache)
     return root / "run"
 
 
 def test_a_patch_net_from_patches_to_a_verified_int8_file(
-    patch_run: Path, data: Path, odd: Path, tmp_path: Path, kseg: Kseg
+    patch_run: Path, data: Path, tmp_path: Path, kseg: Kseg
 ) -> None:
     resumed = kseg("train", "--resume", "--out", patch_run)
     assert (resumed.code, "nothing is left to resume" in resumed.err) == (0, True)
@@ -118,8 +119,11 @@ def test_a_patch_net_from_patches_to_a_verified_int8_file(
     verified = kseg("verify", int8, "--reference", model, "--data", data, *budget, "--json").json()
     assert verified["passed"] is True
     rows = kseg("benchmark", model, int8, "--data", data, "--repeats", 1, "--json").json()
-    assert len(rows["files"]) == 2
-    assert kseg("inspect", int8, "--json").json()["spec"]["recipe"]["arguments"]["sampling"] == "balanced-patches"
+    assert [row["status"] for row in rows["rows"]] == ["measured", "measured"]
+    assert (
+        kseg("inspect", int8, "--json").json()["spec"]["recipe"]["arguments"]["sampling"]
+        == "balanced-patches"
+    )
     assert kseg("report", patch_run, "--examples", 1).code == 0
     assert leftovers(tmp_path) == []
 
@@ -132,7 +136,9 @@ def test_deconvnet_in_two_stages_scored_by_proposals(
     assert package.load(first).count_params() == package.load(second).count_params()
 
     proposals = ["--proposals", "selective-search:count=3"]
-    scored = kseg("evaluate", second, "--data", data, "--limit", 2, *proposals, "--ensemble", patch_run / "model.keras")
+    scored = kseg(
+        "evaluate", second, "--data", data, "--limit", 2, *proposals, "--ensemble", patch_run / "model.keras"
+    )
     assert scored.code == 0
     assert "proposals by selective-search, mean with" in " ".join(scored.out.split())
 
@@ -152,3 +158,32 @@ def test_images_below_the_receptive_field_or_without_superpixels_are_predicted(
         with Image.open(written["mask"]) as mask, Image.open(written["image"]) as image:
             assert mask.size == image.size
             assert np.asarray(mask).max() <= 1
+
+
+PROPOSALS = ["--crops", "proposals"]
+# What is wrong -> the arguments of train that say so, and what the error must name.
+WRONG_TRAINING: dict[str, tuple[list[str], list[str]]] = {
+    "crops of proposals, none found": ([*DECONV, *PROPOSALS], ["No proposal", "min_iou"]),
+    "crop argument": ([*DECONV, *PROPOSALS, "--crops-args", '{"cuont": 1}'], ["Did you mean 'count'?"]),
+    "crop argument out of range": (
+        [*DECONV, *PROPOSALS, "--crops-args", '{"min_iou": 2}'],
+        ["`min_iou`", "2"],
+    ),
+    "multiplier": ([*PATCH, "--lr-multipliers", '{"bias$": -1}'], ["bias$", "-1"]),
+    "multiplier of nothing": ([*PATCH, "--lr-multipliers", '{"nosuch": 2}'], ["nosuch"]),
+    "expression": ([*PATCH, "--lr-multipliers", '{"(": 2}'], ["'('"]),
+    "frozen layer": ([*PATCH, "--freeze", "nosuch"], ["nosuch"]),
+    "frozen expression": ([*PATCH, "--freeze", "("], ["'('"]),
+    "start": ([*PATCH, "--init-from", "none.keras"], ["none.keras"]),
+    "stages": ([*PATCH, "--stages", "none.json"], ["none.json"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TRAINING)
+def test_training_that_cannot_be_is_one_line_and_no_run_folder(
+    wrong: str, flat: Path, tmp_path: Path, kseg: Kseg
+) -> None:
+    arguments, words = WRONG_TRAINING[wrong]
+    line = kseg(*start(flat, tmp_path / "run", *arguments)).error()
+    assert all(word in line for word in words), line
+    assert list(tmp_path.iterdir()) == []

@@ -190,7 +190,7 @@ def test_config_round_trip(layer):
         (lambda: RarefiedMaxPooling2D(4)(keras.Input((9, 3, 3))), "reaches over 4 x 4"),
         (lambda: RarefiedMaxPooling2D(2)(keras.Input((9, 9, 3)), dense=True, step=0), "`step`"),
         (lambda: MirrorBorder(-1, 3), "before"),
-        (lambda: ShiftToBatch((2, 3)), "one integer"),
+        (lambda: ShiftToBatch((2, 3)), "`shifts` must be a positive integer"),
         (lambda: ShiftToBatch(4, 3)(keras.Input((9, 20, 3))), "up to 9 pixels"),
     ],
 )

@@ -59,8 +59,8 @@ def test_learns_four_pictures() -> None:
     model.compile(keras.optimizers.Adam(4e-3, beta_1=0.5), "mse", jit_compile=False)
     noise = random.uniform(-1, 1, (4, 100)).astype("float32")
     pictures = np.kron(random.uniform(-0.9, 0.9, (4, 4, 4, 3)), np.ones((1, 16, 16, 1))).astype("float32")
-    losses = model.fit(noise, pictures, batch_size=4, epochs=30, verbose=0).history["loss"]
-    assert losses[-1] < 0.2 * losses[0], losses
+    losses = model.fit(noise, pictures, batch_size=4, epochs=12, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0], losses
 
 
 def test_is_no_segmentation_network() -> None:

@@ -9,7 +9,7 @@ import kseg
 from kseg.data import Sample, from_arrays, preprocess
 from kseg.errors import DataError, UsageError
 from kseg.models.forms import Head
-from kseg.training.sampling import CentreSampler, ForHeads, PatchBatches, SparseLabels, mirrored
+from kseg.training.sampling import CentreSampler, ForHeads, PatchBatches, SparseLabels
 
 SPEC = kseg.Spec(classes=("common", "rare", "absent"))
 
@@ -73,12 +73,6 @@ def test_the_middle_of_a_patch_is_its_pixel_and_the_border_is_mirrored(size: int
         top, left = row + size - centre, column + size - before
         expected = whole[top : top + size, left : left + size]
         np.testing.assert_array_equal(patch, expected[:, ::-1] if flip else expected)
-
-
-def test_mirroring_folds_as_often_as_needed() -> None:
-    expected = np.pad(np.arange(3), (5, 5), mode="reflect")
-    np.testing.assert_array_equal(mirrored(np.arange(-5, 8), 3), expected)
-    np.testing.assert_array_equal(mirrored(np.arange(-2, 3), 1), 0)
 
 
 def test_a_batch_depends_on_seed_epoch_and_index_only() -> None:

@@ -151,3 +151,34 @@ def test_a_split_of_one_class_is_refused_for_patches(tmp_path: Path) -> None:
         Image.fromarray(np.zeros((40, 48), np.uint8)).save(path)
     with pytest.raises(DataError, match="at least two classes"):
         train(patches(folder, tmp_path / "run"), quiet)
+
+
+def test_a_run_killed_in_its_first_epoch_starts_from_the_given_weights_again(
+    squares: Path, tmp_path: Path
+) -> None:
+    train(config(squares, tmp_path / "before", epochs=1), quiet)
+    start = {"init_from": str(tmp_path / "before" / "model.keras"), "epochs": 1}
+    lines: list[str] = []
+    train(config(squares, tmp_path / "whole", **start), quiet)
+    (tmp_path / "parts").mkdir()
+    record = json.loads((tmp_path / "whole" / "run.json").read_text())
+    (tmp_path / "parts" / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    train(config(squares, tmp_path / "parts", **start, resume=True), lines.append)
+    assert any(line.startswith("weights of") for line in lines)
+    assert_same_training(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augment_args": {"rotation": 8.0}}, "mirrored and nothing else.*`rotation`"),
+        ({"bn_batches": 2}, "no batch normalisation"),
+        ({"lr_multipliers": {"bias$": "two"}}, "positive number"),
+    ],
+)
+def test_what_a_patch_run_cannot_do_is_said_before_it_starts(
+    squares: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(patches(squares, tmp_path / "run", **changes), quiet)
+    assert not (tmp_path / "run").exists()

@@ -16,6 +16,7 @@ from deploy.images import Images, spread
 from deploy.metadata import load, read_spec
 from deploy.quiet import quiet
 from kseg.errors import DataError, UsageError
+from kseg.files import final_name
 
 if TYPE_CHECKING:
     import keras
@@ -218,7 +219,7 @@ def verify(
         received = Predictor(runtime)
         images = spread(data, split=split, limit=limit).in_classes_of(spec)
         compared = _Comparison(spec.num_classes, spec.ignore_id)
-        for sample in (progress or _plain)(images, len(images), f"Verifying {Path(path).name}"):
+        for sample in (progress or _plain)(images, len(images), f"Verifying {final_name(path)}"):
             compared.update(sample.mask, expected.logits(sample.image), received.logits(sample.image))
     finally:
         runtime.close()

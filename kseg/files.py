@@ -76,6 +76,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def final_name(path: str | os.PathLike[str]) -> str:
+    """Return the file name that `path` has or, if it is a temporary of `atomic`, will have."""
+    return _STALE.sub("", Path(path).name)
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with atomic(path) as temporary:

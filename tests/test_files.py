@@ -32,6 +32,7 @@ def test_the_temporary_keeps_the_suffix_and_the_folder(tmp_path: Path) -> None:
     with files.atomic(tmp_path / "model.keras") as temporary:
         assert temporary.suffix == ".keras"
         assert temporary.parent == tmp_path
+        assert files.final_name(temporary) == files.final_name("model.keras") == "model.keras"
         temporary.write_text("x")
         assert not (tmp_path / "model.keras").exists()
     assert names(tmp_path) == ["model.keras"]

@@ -129,7 +129,7 @@ def _base_arguments(
     twice = [key for key in _SHARED if key in given]
     if twice:
         raise UsageError(
-            f"CRFRNN: `{twice[0]}` is an argument of CRFRNN, which hands it to the base. "
+            f"CRFRNN: `{twice[0]}` is an argument of CRFRNN, which hands it to the base: not for base_args. "
             f"Received: base_args with {', '.join(twice)}"
         )
     for key, value in (("encoder", encoder), ("weights", weights)):

@@ -11,7 +11,7 @@ from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
 from kseg.models.fcn_parts import GEOMETRIC
 from kseg.models.registry import create
-from kseg.models.transfer import transfer
+from kseg.models.transfer import shared, transfer
 from kseg.spec import Spec
 
 
@@ -40,7 +40,7 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
         raise UsageError(f"{model.name} has no `.info`: only networks of kseg.models can be rebuilt")
     shape = tuple(model.inputs[0].shape[1:])
     built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
-    copied = set(transfer(model, built))
+    copied = set(shared(model, built))
     missing = [layer.name for layer in built.layers if layer.weights and layer.name not in copied]
     if missing:
         raise UsageError(
@@ -48,6 +48,7 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
             f"weights that the trained network lacks (layers {', '.join(missing[:4])}). Train it with these "
             "arguments; `kseg train --init-from` starts from what they share"
         )
+    transfer(model, built)
     spec = getattr(model, "spec", None)
     if spec is not None:
         built.spec = _spec(original_spec(spec), built.info.arch_args)

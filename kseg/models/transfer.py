@@ -7,6 +7,14 @@ import keras
 from kseg.errors import UsageError
 
 
+def shared(source: keras.Model, target: keras.Model) -> list[str]:
+    """Return the names of `target`'s layers whose weights have the shapes of their namesakes' in `source`."""
+    given = {layer.name: [w.shape for w in layer.weights] for layer in source.layers if layer.weights}
+    return [
+        layer.name for layer in target.layers if given.get(layer.name) == [w.shape for w in layer.weights]
+    ]
+
+
 def transfer(source: keras.Model, target: keras.Model) -> list[str]:
     """Copy the weights of every layer that both networks have under one name and with one shape.
 
@@ -27,14 +35,9 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
         >>> fine = FCN16s(num_classes=11, encoder="resnet18")
         >>> copied = transfer(coarse, fine)
     """
-    given = {layer.name: layer for layer in source.layers if layer.weights}
-    copied = []
-    for layer in target.layers:
-        twin = given.get(layer.name)
-        if twin is None or [w.shape for w in twin.weights] != [w.shape for w in layer.weights]:
-            continue
-        layer.set_weights(twin.get_weights())
-        copied.append(layer.name)
+    copied = shared(source, target)
+    for name in copied:
+        target.get_layer(name).set_weights(source.get_layer(name).get_weights())
     if not copied:
         raise UsageError(
             f"transfer: {source.name} and {target.name} share no layer (same name and same shapes), so "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -168,13 +169,31 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"Argument `{name}` must be in [0, 1). Received: {name}={value!r}")
+        self._check_parts()
+        for name in ("size", "crop"):
+            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
+
+    def _check_parts(self) -> None:
+        """Check what trains only a part of the network or of the images."""
+        for pattern, factor in self.lr_multipliers.items():
+            number = isinstance(factor, int | float) and not isinstance(factor, bool)
+            if not number or not 0 < factor < math.inf:
+                raise UsageError(
+                    "A learning rate multiplier must be a positive number; `freeze` keeps layers fixed. "
+                    f"Received: {pattern!r}: {factor!r}"
+                )
+        if self.freeze == "":
+            raise UsageError("Argument `freeze` must be a regular expression. Received: freeze=''")
+        if self.crops_args and self.crops is None:
+            raise UsageError(
+                f"Argument `crops_args` needs `crops` ({' or '.join(CROPS)}). "
+                f"Received: crops_args={dict(self.crops_args)!r}"
+            )
         if self.crops is not None and self.sampling.endswith("patches"):
             raise UsageError(
                 "Arguments `crops` and `sampling` exclude each other: patches are cut around pixels. "
                 f"Received: crops={self.crops!r}, sampling={self.sampling!r}"
             )
-        for name in ("size", "crop"):
-            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""

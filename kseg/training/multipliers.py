@@ -20,14 +20,8 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
         variables: the trainable variables.
 
     Raises:
-        UsageError: if an expression is wrong or names no variable, or a factor is not positive.
+        UsageError: if an expression is wrong or names no variable.
     """
-    for rule, factor in rules.items():
-        if not isinstance(factor, int | float) or isinstance(factor, bool) or not factor > 0:
-            raise UsageError(
-                f"A learning rate multiplier must be a positive number; to keep layers fixed use `freeze`. "
-                f"Received: {rule!r}: {factor!r}"
-            )
     found: dict[str, float] = {}
     used: set[str] = set()
     for variable in variables:
@@ -50,7 +44,9 @@ def _search(rule: str, text: str) -> bool:
     try:
         return re.search(rule, text) is not None
     except re.error as error:
-        raise UsageError(f"'{rule}' is no regular expression: {error}") from error
+        raise UsageError(
+            f"'{rule}' is no regular expression (`freeze`, `lr_multipliers`): {error}"
+        ) from error
 
 
 def with_multipliers(

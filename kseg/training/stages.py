@@ -64,8 +64,11 @@ def read_stages(path: str, common: Mapping[str, Any]) -> list[TrainConfig]:
         listed = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"The stages in '{path}' cannot be read: {error}") from error
-    named = isinstance(listed, list) and all(
-        isinstance(stage, dict) and isinstance(stage.get("name"), str) and stage["name"] for stage in listed
+    named = isinstance(listed, list) and all(isinstance(stage, dict) for stage in listed)
+    # A name becomes a folder below RUN, and must not lead out of it.
+    named = named and all(
+        isinstance(name := stage.get("name"), str) and name not in ("", ".", "..") and Path(name).name == name
+        for stage in listed
     )
     if not named or not listed:
         raise DataError(

@@ -58,6 +58,7 @@ CLAIMS = {
             "three scales, MLP": "farabet/seed{seed}/three_mlp/test.json",
             "superpixels": "farabet/seed{seed}/three_mlp/superpixels.json",
             "CRF over superpixels": "farabet/seed{seed}/three_mlp/superpixel_crf.json",
+            "CRF, log unary, gamma 3": "farabet/seed{seed}/three_mlp/superpixel_crf_log.json",
             "tree cover": "farabet/seed{seed}/three_mlp/tree_cover.json",
             "tree cover, trained": "farabet/seed{seed}/three_mlp/tree_cover_trained.json",
         },
@@ -126,9 +127,9 @@ CLAIMS = {
 }
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the scores of one evaluation and the facts of the training behind it."""
-    scores = json.loads(path.read_text())
+def read(path: Path, runs: Path) -> dict[str, Any]:
+    """Return the scores of one evaluation and the facts of the training behind it, local paths left out."""
+    scores = json.loads(path.read_text().replace(str(runs), "RUNS"))
     run = json.loads((path.parent / "run.json").read_text())
     arguments = run["arguments"]
     return {
@@ -152,7 +153,7 @@ def gather(claim: Claim, runs: Path) -> dict[str, list[dict[str, Any]]]:
     for label, pattern in claim.rows.items():
         paths = sorted(runs.glob(pattern.format(seed="*")))
         if paths:
-            found[label] = [read(path) for path in paths]
+            found[label] = [read(path, runs) for path in paths]
     return found
 
 

@@ -7,7 +7,7 @@ for seed in $seeds; do
     score "$runs/fcn/seed$seed/$run" dense_crf "${some[@]}" --refine dense-crf
   done
   r="$runs/crf/seed$seed/crfrnn"
-  train "$r" --model crfrnn --model-args '{"base": "FCN8s", "base_args": {"encoder": "resnet18", "width": 0.5}, "iterations": 3, "test_iterations": 5, "window": 7, "stride": 2}' \
+  train "$r" --model crfrnn --encoder resnet18 --model-args '{"base": "FCN8s", "base_args": {"width": 0.5}, "iterations": 3, "test_iterations": 5, "window": 7, "stride": 2}' \
     --init-from "$runs/fcn/seed$seed/8s/model.keras" --epochs 3 --learning-rate 0.0003 --seed "$seed"
   score "$r" some "${some[@]}"
 done

@@ -11,5 +11,9 @@ for seed in $seeds; do
   for run in one three three_mlp; do score "$r/$run" test; done
   score "$r/three_mlp" superpixels --refine superpixels
   score "$r/three_mlp" superpixel_crf --refine superpixel-crf
+  score "$r/three_mlp" superpixel_crf_log --refine superpixel-crf:unary=log,gamma=3
   score "$r/three_mlp" tree_cover --refine tree-cover
+  [ -e "$r/segments.keras" ] || kseg train-segments "$r/three_mlp/model.keras" --data "$data" --limit 120 --hidden 256 \
+    --seed "$seed" --out "$r/segments.keras"
+  score "$r/three_mlp" tree_cover_trained --refine "tree-cover:classifier=$r/segments.keras"
 done

@@ -17,7 +17,7 @@ from kseg.cli.main import main
 
 SIZE = 32
 PATCH = ["--model", "patchnet", "--model-args", '{"width": 0.05, "output_stride": 4, "dropout": 0.0}']
-DECONV = ["--model", "deconvnet", "--model-args", '{"width": 0.02, "fc_kernel": 1}']
+RECURRENT = ["--model", "recurrentcnn", "--model-args", '{"width": 0.2, "instances": 2, "output_stride": 4}']
 
 
 def start(data: Path, out: Path, *more: object) -> list[object]:
@@ -83,15 +83,15 @@ def patch_run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def deconv_run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both stages of DeconvNet, with batch normalisation measured anew after the second."""
-    root = tmp_path_factory.mktemp("deconv")
+def staged_run(data: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recurrent net on object crops, then on proposals."""
+    root = tmp_path_factory.mktemp("staged")
     stages = [
         {"name": "objects", "crops": "objects", "crops_args": {"per_image": 1}},
-        {"name": "proposals", "crops": "proposals", "crops_args": {"min_iou": 0.1}, "bn_batches": 1},
+        {"name": "proposals", "crops": "proposals", "crops_args": {"min_iou": 0.1, "per_image": 2}},
     ]
     (root / "stages.json").write_text(json.dumps(stages))
-    trained(start(data, root / "run", *DECONV, "--limit", 3, "--stages", root / "stages.json"), cache)
+    trained(start(data, root / "run", *RECURRENT, "--limit", 3, "--stages", root / "stages.json"), cache)
     return root / "run"
 
 
@@ -128,23 +128,26 @@ def test_a_patch_net_from_patches_to_a_verified_int8_file(
     assert leftovers(tmp_path) == []
 
 
-def test_deconvnet_in_two_stages_scored_by_proposals(
-    deconv_run: Path, patch_run: Path, data: Path, tmp_path: Path, kseg: Kseg
+def test_a_recurrent_net_in_two_stages_with_fewer_instances_and_by_proposals(
+    staged_run: Path, patch_run: Path, data: Path, tmp_path: Path, kseg: Kseg
 ) -> None:
-    first, second = (deconv_run / stage / "model.keras" for stage in ("objects", "proposals"))
+    first, second = (staged_run / stage / "model.keras" for stage in ("objects", "proposals"))
     assert package.load(second).spec.recipe["arguments"]["crops"] == "proposals"
     assert package.load(first).count_params() == package.load(second).count_params()
+    once = tmp_path / "once.keras"
+    assert kseg("rebuild", second, "--model-args", '{"instances": 1}', "--out", once).code == 0
+    assert "`instances`" in kseg("rebuild", second, "--model-args", '{"instances": 0}', "--out", once).error()
+    wider = kseg("rebuild", second, "--model-args", '{"width": 0.4}', "--out", once).error()
+    assert "width=0.4 has weights that the trained network lacks" in wider
 
-    proposals = ["--proposals", "selective-search:count=3"]
-    scored = kseg(
-        "evaluate", second, "--data", data, "--limit", 2, *proposals, "--ensemble", patch_run / "model.keras"
-    )
+    around = ["--proposals", "selective-search:count=3", "--ensemble", patch_run / "model.keras"]
+    scored = kseg("evaluate", once, "--data", data, "--limit", 2, *around)
     assert scored.code == 0
     assert "proposals by selective-search, mean with" in " ".join(scored.out.split())
 
     onnx = tmp_path / "model.onnx"
-    assert kseg("export", second, "--data", data, "--out", onnx).code == 0
-    assert kseg("verify", onnx, "--reference", second, "--data", data).code == 0
+    assert kseg("export", once, "--data", data, "--out", onnx).code == 0
+    assert kseg("verify", onnx, "--reference", once, "--data", data).code == 0
 
 
 @pytest.mark.parametrize("refine", ["superpixels", "superpixel-crf", "tree-cover", "dense-crf"])
@@ -163,10 +166,10 @@ def test_images_below_the_receptive_field_or_without_superpixels_are_predicted(
 PROPOSALS = ["--crops", "proposals"]
 # What is wrong -> the arguments of train that say so, and what the error must name.
 WRONG_TRAINING: dict[str, tuple[list[str], list[str]]] = {
-    "crops of proposals, none found": ([*DECONV, *PROPOSALS], ["No proposal", "min_iou"]),
-    "crop argument": ([*DECONV, *PROPOSALS, "--crops-args", '{"cuont": 1}'], ["Did you mean 'count'?"]),
+    "crops of proposals, none found": ([*PATCH, *PROPOSALS], ["No proposal", "min_iou"]),
+    "crop argument": ([*PATCH, *PROPOSALS, "--crops-args", '{"cuont": 1}'], ["Did you mean 'count'?"]),
     "crop argument out of range": (
-        [*DECONV, *PROPOSALS, "--crops-args", '{"min_iou": 2}'],
+        [*PATCH, *PROPOSALS, "--crops-args", '{"min_iou": 2}'],
         ["`min_iou`", "2"],
     ),
     "multiplier": ([*PATCH, "--lr-multipliers", '{"bias$": -1}'], ["bias$", "-1"]),

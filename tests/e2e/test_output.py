@@ -17,6 +17,12 @@ from kseg.cli import main as frame
 WITH_JSON = {
     "check-data": ["DATA"],
     "class-weights": ["DATA"],
+    "rebuild": ["keras", "--model-args", '{"dropout": 0.25}', "--out", "TMP/again.keras"],
+    "train-segments": [
+        "keras",
+        *("--data", "DATA", "--layer", "up0_2_relu", "--limit", "2", "--epochs", "1"),
+        *("--out", "TMP/segments.keras"),
+    ],
     "evaluate": ["tflite", "--data", "DATA"],
     "predict": ["tflite", "PICTURES", "--out", "TMP/predicted"],
     "export": ["keras", "--data", "DATA", "--out", "TMP/m.onnx", "--max-miou-drop", "100"],

@@ -37,7 +37,6 @@ def test_a_multiplied_variable_takes_a_step_of_that_many_times_the_length(kind: 
     ("rules", "message"),
     [
         ({"third": 2.0}, "names no trainable variable"),
-        ({"bias": 0.0}, r"positive number.*freeze"),
         ({"(": 2.0}, "no regular expression"),
     ],
 )

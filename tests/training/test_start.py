@@ -86,7 +86,11 @@ def test_a_network_is_rebuilt_with_other_arguments_over_its_weights() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"depth": 3}, "weights that the trained network lacks"), ({"deep": 3}, "no argument")],
+    [
+        ({"depth": 3}, "weights that the trained network lacks"),
+        ({"width": 0.25}, "UNet with width=0.25 has weights that the trained network lacks"),
+        ({"deep": 3}, "no argument"),
+    ],
 )
 def test_rebuilding_refuses_what_needs_other_weights(changes: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):

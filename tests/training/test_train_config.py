@@ -49,6 +49,14 @@ def test_differences_name_what_changes_the_numbers_only() -> None:
         ({"ema": 1.0}, "`ema` must be in"),
         ({"size": (360,)}, "`size` must be"),
         ({"crop": (0, 4)}, "`crop` must be"),
+        ({"sampling": "balanced"}, "`sampling` must be one of"),
+        ({"crops": "boxes"}, "`crops` must be one of objects, proposals"),
+        ({"crops_args": {"per_image": 1}}, "needs `crops`"),
+        ({"freeze": ""}, "`freeze` must be"),
+        ({"momentum": 1}, "`momentum` must be in"),
+        ({"lr_multipliers": {"bias": 0.0}}, r"positive number.*freeze"),
+        ({"lr_multipliers": {"bias": float("inf")}}, "positive number"),
+        ({"lr_multipliers": {"bias": "two"}}, "positive number"),
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict, message: str) -> None:

@@ -168,7 +168,26 @@ class PatchBatches(keras.utils.PyDataset):
         return preprocess(patches, self.spec.normalization), labels
 
 
-class SparseLabels(keras.utils.PyDataset):
+class _Relabelled(keras.utils.PyDataset):
+    """The images of other batches under other labels; epochs are those of the batches."""
+
+    def __init__(self, batches: Any) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.batches, self.spec = batches, batches.spec
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch (0, 1, …)."""
+        self.batches.set_epoch(epoch)
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras: the next epoch begins."""
+        self.batches.on_epoch_end()
+
+
+class SparseLabels(_Relabelled):
     """Batches of whole images in which only sampled pixels keep their label; the others become void.
 
     Args:
@@ -179,20 +198,8 @@ class SparseLabels(keras.utils.PyDataset):
     """
 
     def __init__(self, batches: Any, per_image: int, balanced: bool) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
-        self.batches, self.per_image, self.balanced = batches, per_image, balanced
-        self.spec = batches.spec
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch (0, 1, …): its images and its draws."""
-        self.batches.set_epoch(epoch)
-
-    def on_epoch_end(self) -> None:
-        """Called by Keras: the next epoch begins."""
-        self.batches.on_epoch_end()
+        super().__init__(batches)
+        self.per_image, self.balanced = per_image, balanced
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         rng = np.random.default_rng((self.batches.seed, self.batches.epoch, int(index), 1))
@@ -212,7 +219,7 @@ class SparseLabels(keras.utils.PyDataset):
         return images, kept.reshape(masks.shape)
 
 
-class ForHeads(keras.utils.PyDataset):
+class ForHeads(_Relabelled):
     """The same batches with one label map per output of a network with several heads.
 
     Args:
@@ -224,8 +231,7 @@ class ForHeads(keras.utils.PyDataset):
     """
 
     def __init__(self, batches: Any, heads: Sequence[Head]) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
-        self.batches, self.heads, self.spec = batches, heads, batches.spec
+        super().__init__(batches)
         self._tables: dict[str, NDArray[np.int32] | None] = {}
         for head in heads:
             self._tables[head.name] = self._table(head)
@@ -241,17 +247,6 @@ class ForHeads(keras.utils.PyDataset):
         table = np.full(max(self.spec.num_classes, self.spec.ignore_id + 1), self.spec.ignore_id, np.int32)
         table[: self.spec.num_classes] = head.labels
         return table
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch (0, 1, …)."""
-        self.batches.set_epoch(epoch)
-
-    def on_epoch_end(self) -> None:
-        """Called by Keras: the next epoch begins."""
-        self.batches.on_epoch_end()
 
     def __getitem__(self, index: int) -> tuple[Any, dict[str, Any]]:
         images, masks = self.batches[index]

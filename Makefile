@@ -33,6 +33,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/input_pipeline.py --data $(DATA)
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/large_image.py
+	$(BIN)/python benchmarks/dense_vs_sliding.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -36,7 +36,7 @@ def cell(export: dict[str, Any] | None) -> str:
         return "not converted"
     if export["miou_drop"] is None:
         return str(export["verify"])
-    return f"{export['verify']}, {100 * export['miou_drop']:+.2f}"
+    return f"{export['verify']}, {export['miou_drop']:+.2f}"
 
 
 def main(runs: Path) -> int:

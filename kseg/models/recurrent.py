@@ -56,7 +56,8 @@ class ZeroPlanes(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         # Not ops.pad: TensorFlow's graph optimiser fuses it with the convolution behind it, and then forgets
         # the channels.
-        zeros = ops.repeat(ops.zeros_like(inputs[..., :1]), self.planes, axis=-1)
+        # Zero times the image, not zeros: converters would fold those into megabytes of constants.
+        zeros = ops.repeat(inputs[..., :1] * 0.0, self.planes, axis=-1)
         return ops.concatenate([zeros, inputs], axis=-1)
 
     def get_config(self) -> dict[str, Any]:

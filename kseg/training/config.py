@@ -189,11 +189,26 @@ class TrainConfig:
                 f"Argument `crops_args` needs `crops` ({' or '.join(CROPS)}). "
                 f"Received: crops_args={dict(self.crops_args)!r}"
             )
-        if self.crops is not None and self.sampling.endswith("patches"):
+        if self.crops is not None and self.on_patches:
             raise UsageError(
                 "Arguments `crops` and `sampling` exclude each other: patches are cut around pixels. "
                 f"Received: crops={self.crops!r}, sampling={self.sampling!r}"
             )
+
+    @property
+    def on_patches(self) -> bool:
+        """Whether single patches are trained on."""
+        return self.sampling.endswith("patches")
+
+    @property
+    def on_pixels(self) -> bool:
+        """Whether sampled pixels of whole images are trained on."""
+        return self.sampling.endswith("pixels")
+
+    @property
+    def balanced(self) -> bool:
+        """Whether each class is drawn equally often."""
+        return self.sampling.startswith("balanced")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""

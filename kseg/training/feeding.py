@@ -13,7 +13,7 @@ from kseg.errors import UsageError
 from kseg.models.forms import PatchForm
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig
-from kseg.training.sampling import CentreSampler, PatchBatches, Sampling, SparseLabels
+from kseg.training.sampling import CentreSampler, PatchBatches, SparseLabels
 
 # DeconvNet resizes a crop to 250 x 250 and takes a random 224 x 224 of it.
 CROP_MARGIN = 250 / 224
@@ -82,8 +82,7 @@ def training_batches(
         UsageError: if patches are asked for and the network has no patch form.
         DataError: if the sampled classes are fewer than two.
     """
-    sampling = Sampling.of(config.sampling)
-    if sampling.unit == "patches":
+    if config.on_patches:
         if patch is None:
             raise UsageError(
                 f"{config.model} has no patch form: --sampling {config.sampling} trains patch networks "
@@ -96,7 +95,7 @@ def training_batches(
                 "Leave it out, or train on 'pixels' of whole images"
             )
         return PatchBatches(
-            CentreSampler(samples, spec, sampling.balanced, config.cache),
+            CentreSampler(samples, spec, config.balanced, config.cache),
             spec,
             size=patch.size,
             centre=patch.centre,
@@ -118,8 +117,8 @@ def training_batches(
         shuffle=True,
         cache=config.cache,
     )
-    if sampling.unit == "pixels":
-        return SparseLabels(batches, config.samples_per_image, sampling.balanced)
+    if config.on_pixels:
+        return SparseLabels(batches, config.samples_per_image, config.balanced)
     return batches
 
 

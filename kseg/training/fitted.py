@@ -38,7 +38,13 @@ class Fitted:
 
     def feed(self, batches: Any) -> Any:
         """Return `batches` with one label map for each output of the form."""
-        return ForHeads(batches, forms.heads(self.network)) if isinstance(self.form.output, dict) else batches
+        return labelled(self.network, batches)
+
+
+def labelled(network: keras.Model, batches: Any) -> Any:
+    """Return `batches` with one label map for each head of `network`, and one for its logits."""
+    heads = forms.heads(network)
+    return ForHeads(batches, heads) if heads else batches
 
 
 def compiled(config: TrainConfig, plan: Plan) -> Fitted:
@@ -48,7 +54,7 @@ def compiled(config: TrainConfig, plan: Plan) -> Fitted:
         freeze(network, config.freeze)
     form = forms.with_heads(network)
     patch = forms.patch_form(network)
-    if patch is not None and config.sampling.endswith("patches"):
+    if patch is not None and config.on_patches:
         form = patch.model
     optimizer = create_optimizer(config, plan.total_steps, form.trainable_variables)
     loss: Any = _loss(config, plan)

@@ -14,6 +14,7 @@ from kseg import data, encoders, models
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.forms import patch_form
+from kseg.models.summary import shapes_only
 from kseg.spec import Normalization, Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.feeding import training_batches, training_samples, validation_batches
@@ -204,8 +205,9 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         normalization=_normalization(models.describe(name), arguments, config),
     )
     patch = None
-    if config.sampling.endswith("patches"):
-        patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
+    if config.on_patches:
+        with shapes_only():
+            patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
     trained = training_samples(config, samples, spec, crop, say)
     # Crops around objects have other shares of the classes than the images they come from.
     counts = survey(trained, spec).counts if config.crops else seen.counts
@@ -246,7 +248,7 @@ def _validation(
         return None
     held_out = source.samples(split, limit=config.val_limit, instances=False)
     # A batch of patches or of crops says nothing about how many whole images fit.
-    whole = config.crops is None and not config.sampling.endswith("patches")
+    whole = config.crops is None and not config.on_patches
     like = config if whole else dataclasses.replace(config, batch_size=WHOLE_IMAGES)
     return validation_batches(like, held_out, spec, crop if whole else spec.input_size or crop)
 
@@ -313,7 +315,7 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
 
 def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | None:
     # Classes that are drawn equally often need no weights.
-    if config.class_weights == "none" or config.sampling.startswith("balanced"):
+    if config.class_weights == "none" or config.balanced:
         return None
     # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
     weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)

@@ -8,7 +8,6 @@ labels share the work between neighbours, but only centres in the images of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -23,24 +22,6 @@ from kseg.models.forms import MAIN, Head
 from kseg.spec import Spec
 
 Centres = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How training pixels are drawn; the values of `TrainConfig.sampling`.
-
-    Args:
-        unit: `"all"` labelled pixels, single `"pixels"` of whole images, or `"patches"`.
-        balanced: each class equally often; otherwise at its natural frequency.
-    """
-
-    unit: str
-    balanced: bool
-
-    @classmethod
-    def of(cls, name: str) -> Sampling:
-        """Read a name such as `"balanced-patches"`."""
-        return cls(name.removeprefix("balanced-"), name.startswith("balanced-"))
 
 
 class CentreSampler:

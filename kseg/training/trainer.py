@@ -14,6 +14,7 @@ import keras
 
 from kseg.errors import UsageError, require
 from kseg.interrupts import DeferredInterrupt
+from kseg.models.summary import shapes_only
 from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
@@ -26,7 +27,7 @@ from kseg.training.callbacks import (
     TrainingDivergedError,
 )
 from kseg.training.config import TrainConfig
-from kseg.training.fitted import Fitted, ValidateNetwork, compiled
+from kseg.training.fitted import Fitted, ValidateNetwork, compiled, labelled
 from kseg.training.plan import Plan, make_plan
 from kseg.training.reestimate import check_reestimable
 
@@ -203,7 +204,8 @@ def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | N
     if plan.total_steps < precision.LEAST_STEPS:
         return "float32", f"a run of {plan.total_steps} steps is too short to time others"
     plan.batches.set_epoch(0)
-    first = compiled(config, plan).feed(plan.batches)[0]
+    with shapes_only():
+        first = labelled(plan.build(), plan.batches)[0]
     choice = precision.choose(lambda: compiled(config, plan).form, first)
     return choice.policy, choice.reason
 

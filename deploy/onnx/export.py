@@ -40,6 +40,7 @@ class OnnxExporter(Exporter):
             # tf2onnx raises whatever its handlers raise.
             raise ArtefactError(f"ONNX conversion failed: {str(error).strip().splitlines()[-1:]}") from error
         _check_inputs(graph)
+        drop_regions(graph)
         name_ends(graph, batch)
         onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, str(path))
@@ -66,6 +67,21 @@ def _check_inputs(graph: Any) -> None:
             "The ONNX graph must have the model's one input. "
             f"Received: {inputs}. A layer holds a constant as a tensor; hold it as a numpy array"
         )
+
+
+def drop_regions(graph: Any) -> None:
+    """Remove the empty `roi` that tf2onnx gives each Resize: it is read only where Resize also crops.
+
+    In float16, ONNX Runtime puts a cast behind it, and may then reorder its zero entries by a Gather that
+    fails when it runs.
+    """
+    empty = {entry.name for entry in graph.graph.initializer if 0 in entry.dims}
+    for node in graph.graph.node:
+        if node.op_type == "Resize" and node.input[1] in empty:
+            node.input[1] = ""
+    read = {name for node in graph.graph.node for name in node.input}
+    for entry in [entry for entry in graph.graph.initializer if entry.name in empty - read]:
+        graph.graph.initializer.remove(entry)
 
 
 def name_ends(graph: Any, batch: int | None) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.crops import BLACK, background_id
+from kseg.data.crops import BLACK
+from kseg.data.objects import background_id
 from kseg.data.proposals import Boxes, Propose, checked, cut, proposer, windows
 from kseg.data.proposals import enlarge as grow_boxes
 from kseg.data.transforms import Color

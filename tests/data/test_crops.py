@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from kseg.data import Batches, Sample
-from kseg.data.crops import ObjectCrops, ProposalCrops, argument_names, crops, objects
+from kseg.data.crops import ObjectCrops, ProposalCrops, argument_names, crops
 from kseg.data.instances import stack
+from kseg.data.objects import objects
 from kseg.data.proposals import iou
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec

@@ -52,6 +52,27 @@ def require(module: str, extra: str) -> ModuleType:
         ) from error
 
 
+def check_choice(name: str, value: str, known: tuple[str, ...], of: str = "") -> str:
+    """Return `value` if it is one of `known`.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        known: what it may be.
+        of: whose argument it is, where that does not go without saying.
+
+    Raises:
+        UsageError: naming the argument, what it may be, the nearest and what was received.
+    """
+    if value in known:
+        return value
+    subject = f"{of}: argument" if of else "Argument"
+    raise UsageError(
+        f"{subject} `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
+        f"{did_you_mean(str(value), list(known))}"
+    )
+
+
 def did_you_mean(received: str, known: list[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest known name, or an empty string."""
     import difflib

@@ -11,10 +11,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, TransposedConv
 from kseg.models.blocks import channels, check_whole
-from kseg.models.registry import check_choice
 
 SEED_SIZE = 4
 CHANNELS = (1024, 512, 256, 128)
@@ -63,7 +62,7 @@ def DCGANGenerator(
             "DCGANGenerator: argument `width` must be a number above 0, at most 16. "
             f"Received: width={width!r}"
         )
-    check_choice("DCGANGenerator", "normalized", normalized, NORMALIZED)
+    check_choice("normalized", normalized, NORMALIZED, "DCGANGenerator")
     counts = [channels(count, width) for count in CHANNELS]
     noise = keras.Input((z,), dtype="float32", name="noise")
     x = layers.Dense(

@@ -9,10 +9,10 @@ import keras
 from keras import layers
 
 from kseg import encoders
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, CropLike, MaxPoolWithSwitches, PadToStride, Unpool
 from kseg.models.blocks import channels, image_input
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 STRIDE = 32
 FC_CHANNELS = 4096
@@ -197,8 +197,8 @@ def _check(
     encoder: str, unpooling: str, switch_temperature: float | None, fc_kernel: int, initializer: str
 ) -> None:
     """Raise a UsageError for values out of range."""
-    check_choice("DeconvNet", "unpooling", unpooling, UNPOOLINGS)
-    check_choice("DeconvNet", "initializer", initializer, INITIALIZERS)
+    check_choice("unpooling", unpooling, UNPOOLINGS, "DeconvNet")
+    check_choice("initializer", initializer, INITIALIZERS, "DeconvNet")
     if encoders.resolve(encoder) != "vgg16":
         raise UsageError(f"DeconvNet: argument `encoder` must be 'vgg16'. Received: encoder={encoder!r}")
     if switch_temperature is not None:

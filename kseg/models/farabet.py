@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import (
     ConnectionTableConv2D,
     LaplacianPyramid,
@@ -17,7 +17,7 @@ from kseg.layers import (
     RGBToYUV,
 )
 from kseg.models.blocks import channels, check_whole, classify, image_input, load_own_weights
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 MAPS = (16, 64, 256)  # of the three stages
 KERNEL = 7
@@ -134,8 +134,8 @@ def FarabetNet(
         >>> model = FarabetNet(num_classes=8, classifier="mlp")
         >>> features = keras.Model(model.input, model.get_layer("features").output)
     """
-    check_choice("FarabetNet", "classifier", classifier, ("linear", "mlp"))
-    check_choice("FarabetNet", "chroma", chroma, ("split", "both"))
+    check_choice("classifier", classifier, ("linear", "mlp"), "FarabetNet")
+    check_choice("chroma", chroma, ("split", "both"), "FarabetNet")
     _check(scales, hidden, window, tuple(input_shape))
     image = image_input(input_shape)
     x = MirrorBorder(0, 0, STRIDE * 2 ** (scales - 1), name="pad")(image)

@@ -10,10 +10,9 @@ import keras
 from keras import layers
 
 from kseg import encoders
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PadToStride, TransposedConv
 from kseg.models.blocks import channels, conv_bn_relu
-from kseg.models.registry import check_choice
 
 PADDINGS = ("same", "paper")
 UPSAMPLINGS = ("fixed", "learned", "learned_all")
@@ -81,8 +80,8 @@ class Form:
 
     def check(self) -> None:
         """Raise a UsageError for choices that exclude each other."""
-        check_choice(self.network, "padding", self.padding, PADDINGS)
-        check_choice(self.network, "upsampling", self.upsampling, UPSAMPLINGS)
+        check_choice("padding", self.padding, PADDINGS, self.network)
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS, self.network)
         if self.is_paper and not self.has_fc:
             raise UsageError(
                 f"{self.network}: padding='paper' is defined for the encoders vgg16 and alexnet. "
@@ -199,7 +198,7 @@ def check_heads(
     network: str, num_classes: int, geometric_classes: int | None, labels: Sequence[int] | None, output: str
 ) -> None:
     """Raise a UsageError when the arguments of the second head do not fit each other."""
-    check_choice(network, "output_head", output, (SEMANTIC, GEOMETRIC))
+    check_choice("output_head", output, (SEMANTIC, GEOMETRIC), network)
     if geometric_classes is None:
         if labels is not None or output == GEOMETRIC:
             raise UsageError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from kseg.errors import check_choice
 from kseg.layers import (
     BilinearUpsampling,
     CropLike,
@@ -23,7 +24,7 @@ from kseg.layers import (
 from kseg.models import forms
 from kseg.models.blocks import channels, image_input, load_own_weights
 from kseg.models.chain import Chain, check_output_stride
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 EVALUATORS = ("dilated", "stitch")
 # (kernel, maps) of the convolutions with ReLU; a pooling 2x2 stands before each but the first, except where
@@ -74,7 +75,7 @@ def dense_network(
     Returns:
         Functional model with a patch form (`kseg.models.forms`); the border of the image is mirrored.
     """
-    check_choice(label, "evaluator", evaluator, EVALUATORS)
+    check_choice("evaluator", evaluator, EVALUATORS, label)
     check_output_stride(output_stride, chain.stride)
     image = image_input(input_shape)
     shifts = chain.stride // output_stride if evaluator == "stitch" else 1

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import (
     CropLike,
     MirrorBorder,
@@ -28,7 +28,7 @@ from kseg.models import forms
 from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
 from kseg.models.chain import Chain, check_output_stride
 from kseg.models.patch_nets import EVALUATORS, border, dense_network, enlarged
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 PAPER = "Pinheiro, Collobert, Recurrent Convolutional Neural Networks for Scene Labeling, ICML 2014"
 INSTANCES = {"rcnn2": 2, "rcnn3": 3}  # how often the published networks apply themselves
@@ -319,9 +319,9 @@ def RecurrentCNN(
     Example:
         >>> model = RecurrentCNN(num_classes=8, variant="rcnn3", instances=2, output_stride=2)
     """
-    check_choice("RecurrentCNN", "variant", variant, tuple(INSTANCES))
-    check_choice("RecurrentCNN", "feedback", feedback, FEEDBACKS)
-    check_choice("RecurrentCNN", "evaluator", evaluator, EVALUATORS)
+    check_choice("variant", variant, tuple(INSTANCES), "RecurrentCNN")
+    check_choice("feedback", feedback, FEEDBACKS, "RecurrentCNN")
+    check_choice("evaluator", evaluator, EVALUATORS, "RecurrentCNN")
     count = INSTANCES[variant] if instances is None else check_whole("RecurrentCNN", "instances", instances)
     chain = _f(variant, _maps("RecurrentCNN", features, width), num_classes, last_tanh)
     net = _Recurrence(chain, count, num_classes, feedback)

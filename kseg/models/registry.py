@@ -166,16 +166,6 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
         raise UsageError(f"{name}: argument `dropout` must be in [0, 1). Received: dropout={dropout!r}")
 
 
-def check_choice(network: str, argument: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise a UsageError when `value` is none of `known`."""
-    if value not in known:
-        listed = ", ".join(repr(item) for item in known)
-        raise UsageError(
-            f"{network}: argument `{argument}` must be one of {listed}. Received: {argument}={value!r}."
-            f"{did_you_mean(str(value), list(known))}"
-        )
-
-
 def names() -> list[str]:
     """Return the registered names in alphabetical order."""
     return sorted(_ENTRIES)

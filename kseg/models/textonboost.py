@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, FixedScale
 from kseg.layers.color import RGBToLab
 from kseg.layers.filter_bank import FilterBank
@@ -15,7 +15,7 @@ from kseg.layers.mirror import MirrorBorder
 from kseg.layers.textons import Textons
 from kseg.layers.texture_layout import SoftStumps, TextureLayout
 from kseg.models.blocks import check_whole, classify, image_input
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 HEADS = ("stumps", "linear", "mlp")
 # Spread of the filters' responses on photographs, in order of size: what the whitening starts from.
@@ -107,7 +107,7 @@ def TextonBoost(
     Example:
         >>> model = TextonBoost(num_classes=11, textons=64, rectangles=40, features=600, largest=100)
     """
-    check_choice("TextonBoost", "head", head, HEADS)
+    check_choice("head", head, HEADS, "TextonBoost")
     for argument, value in (("grid", grid), ("texton_stride", texton_stride), ("hidden", hidden)):
         check_whole("TextonBoost", argument, value)
     if grid % texton_stride:

@@ -9,10 +9,10 @@ from keras import layers, ops
 
 from kseg import encoders
 from kseg.encoders.registry import ENCODERS
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
-from kseg.models.registry import check_choice, register
+from kseg.models.registry import register
 
 WIDTH = 64  # channels of the first level; each level doubles them
 DECODER = {16: 256, 8: 128, 4: 64, 2: 32, 1: 16}  # stride -> channels, over a borrowed encoder
@@ -170,7 +170,7 @@ def UNet(
     Example:
         >>> model = UNet(input_shape=(None, None, 1), num_classes=2, padding="valid")
     """
-    check_choice("UNet", "padding", padding, ("same", "valid"))
+    check_choice("padding", padding, ("same", "valid"), "UNet")
     if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= 6:
         raise UsageError(f"UNet: argument `depth` must be an integer from 1 to 6. Received: depth={depth!r}")
     plain = str(encoder).lower() == "plain"

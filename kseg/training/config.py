@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
-from kseg.errors import UsageError, did_you_mean
+from kseg.errors import UsageError, check_choice, did_you_mean
 
 SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
 CROPS = ("objects", "proposals")
@@ -147,10 +147,10 @@ class TrainConfig:
             ("cache", CACHES),
             ("sampling", SAMPLINGS),
         ):
-            _check_choice(name, getattr(self, name), known)
+            check_choice(name, getattr(self, name), known)
         for name, choices in (("resize", RESIZE), ("crops", CROPS)):
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), choices)
+                check_choice(name, getattr(self, name), choices)
         for name in ("epochs", "batch_size", "samples_per_image"):
             _check_range(name, getattr(self, name), 1)
         _check_range("bn_batches", self.bn_batches, 0)
@@ -231,14 +231,6 @@ class TrainConfig:
             for name in mine
             if name not in _NOT_COMPARED and mine[name] != theirs[name]
         ]
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"Argument `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
-            f"{did_you_mean(str(value), list(known))}"
-        )
 
 
 def _check_range(name: str, value: int | None, least: int, optional: bool = False) -> None:

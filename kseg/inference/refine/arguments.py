@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kseg.errors import UsageError, did_you_mean
+from kseg.errors import UsageError
 
 EXTRA = "refine"
 
@@ -23,17 +23,3 @@ def checked(name: str, value: float, low: float, high: float, whole: bool = Fals
             f"Argument `{name}` must be {kind} from {low:g} to {high:g}. Received: {name}={value!r}"
         )
     return int(value) if whole else float(value)
-
-
-def chosen(name: str, value: str, known: tuple[str, ...]) -> str:
-    """Return `value` if it is one of `known`.
-
-    Raises:
-        UsageError: naming the argument, what it may be, the nearest and what was received.
-    """
-    if value not in known:
-        raise UsageError(
-            f"Argument `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
-            f"{did_you_mean(str(value), list(known))}"
-        )
-    return value

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kseg.errors import DataError, UsageError
+from kseg.errors import DataError, UsageError, check_choice
 from kseg.inference.distributions import log_softmax
-from kseg.inference.refine.arguments import checked, chosen
+from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.permutohedral import Permutohedral
 from kseg.inference.refine.scores import Floats, Image, check_sizes
 
@@ -217,7 +217,7 @@ class DenseCRF:
         normalization: str | None = None,
         compatibility: ArrayLike | None = None,
     ) -> None:
-        self.preset = chosen("preset", preset, tuple(PRESETS))
+        self.preset = check_choice("preset", preset, tuple(PRESETS))
         given: dict[str, Any] = {
             "w1": w1,
             "theta_alpha": theta_alpha,
@@ -297,7 +297,7 @@ def _checked(values: Preset) -> Preset:
     return Preset(
         **numbers,
         iterations=checked("iterations", values.iterations, 0, 10_000, whole=True),
-        normalization=chosen("normalization", values.normalization, NORMALIZATIONS),
+        normalization=check_choice("normalization", values.normalization, NORMALIZATIONS),
     )
 
 

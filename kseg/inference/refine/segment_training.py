@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg import saving
-from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.errors import DataError, UsageError, check_choice, did_you_mean
 from kseg.inference.evaluate import Labelled, check_classes
 from kseg.inference.refine import segment_classifier
-from kseg.inference.refine.arguments import checked, chosen
+from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.scores import Floats
 from kseg.inference.refine.segment_features import FeatureMaps, SegmentPooling
 from kseg.inference.refine.superpixels import Labels, Superpixels
@@ -79,7 +79,7 @@ def collect_segments(
         DataError: if no segment has a label, or a mask does not fit.
     """
     cut = Superpixels(**(superpixels or {}))
-    chosen("linkage", linkage, LINKAGES)
+    check_choice("linkage", linkage, LINKAGES)
     spec = maps.spec
     data = getattr(samples, "spec", spec)
     check_classes(spec, data)

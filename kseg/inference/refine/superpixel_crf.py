@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.errors import check_choice
 from kseg.inference.distributions import log_scores, probabilities
-from kseg.inference.refine.arguments import checked, chosen
+from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.expansion import Potts, alpha_expansion
 from kseg.inference.refine.regions import Borders, borders
 from kseg.inference.refine.scores import Floats, Image, check_sizes
@@ -62,7 +63,7 @@ class SuperpixelCRF:
         self.alpha = checked("alpha", alpha, 0, 1e6)
         self.beta = checked("beta", beta, 0, 1e6)
         self.gamma = checked("gamma", gamma, 0, 1e9)
-        self.unary = chosen("unary", unary, UNARIES)
+        self.unary = check_choice("unary", unary, UNARIES)
         self.cycles = checked("cycles", cycles, 1, 1000, whole=True)
         self.superpixels = Superpixels(**superpixels)
 

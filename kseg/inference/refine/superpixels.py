@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import require
+from kseg.errors import check_choice, require
 from kseg.inference.distributions import log_scores, probabilities
-from kseg.inference.refine.arguments import EXTRA, checked, chosen
+from kseg.inference.refine.arguments import EXTRA, checked
 from kseg.inference.refine.scores import Floats, Image, check_sizes
 
 METHODS = ("felzenszwalb", "slic")
@@ -49,7 +49,7 @@ class Superpixels:
         n_segments: int = 500,
         compactness: float = 10.0,
     ) -> None:
-        self.method = chosen("method", method, METHODS)
+        self.method = check_choice("method", method, METHODS)
         self.scale = checked("scale", scale, 0, 1e9)
         self.sigma = checked("sigma", sigma, 0, 100)
         self.min_size = checked("min_size", min_size, 1, 1e9, whole=True)
@@ -112,7 +112,7 @@ class SuperpixelPooling:
     """
 
     def __init__(self, pool: str = "mean", **superpixels: Any) -> None:
-        self.pool = chosen("pool", pool, POOLS)
+        self.pool = check_choice("pool", pool, POOLS)
         self.superpixels = Superpixels(**superpixels)
 
     def __call__(self, image: Image, logits: Floats) -> Floats:

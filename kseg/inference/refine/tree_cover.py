@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.inference.distributions import log_scores, probabilities
-from kseg.inference.refine.arguments import checked, chosen
+from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.scores import Floats, Image, check_sizes
 from kseg.inference.refine.superpixels import Labels, Superpixels, region_sums
 from kseg.inference.refine.tree import LINKAGES, SegmentTree, build_tree, entropy, optimal_cover
@@ -51,7 +51,7 @@ class TreeCover:
         smoothing: float = 1.0,
         **superpixels: Any,
     ) -> None:
-        self.linkage = chosen("linkage", linkage, LINKAGES)
+        self.linkage = check_choice("linkage", linkage, LINKAGES)
         self.smoothing = checked("smoothing", smoothing, 0, 100)
         self.superpixels = Superpixels(**superpixels)
         if isinstance(classifier, str | os.PathLike):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kseg.cli import ensemble_options, proposal_options, refine_options, stitch_options, values
 from kseg.errors import UsageError
-from kseg.spec import RESIZE_RULES
+from kseg.spec import RESIZE_RULES, Spec
 
 if TYPE_CHECKING:
     from kseg.inference import Predictor
@@ -108,21 +108,26 @@ def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Pre
         **own,
     )
     if args.prior:
-        predictor.set_bias(prior_bias(predictor.spec.recipe, args.prior, path))
+        predictor.set_bias(prior_bias(predictor.spec, args.prior, path))
     return predictor
 
 
-def prior_bias(recipe: Any, share: float, name: str) -> list[float]:
+def prior_bias(spec: Spec, share: float, name: str) -> list[float]:
     """Return `-share * log(class weight)` per class, from the recipe that the Spec carries.
 
     Raises:
-        UsageError: if the model was trained without class weights, or does not say.
+        UsageError: if the model was trained without class weights, does not say, or gives other classes.
     """
-    weights = recipe.get("resolved", {}).get("class_weights")
+    weights = spec.recipe.get("resolved", {}).get("class_weights")
     if not weights:
         raise UsageError(
             f"--prior needs the class weights of the training, and the recipe in '{name}' has none. "
             "Leave --prior out"
+        )
+    if len(weights) != spec.num_classes:
+        raise UsageError(
+            f"--prior needs one class weight per class, and '{name}' was trained with those of "
+            f"{len(weights)} classes and gives {spec.num_classes}: its head is another one. Leave --prior out"
         )
     return [-share * math.log(weight) for weight in weights]
 

@@ -244,7 +244,7 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     score = "no val split" if result["val_miou"] is None else f"val mIoU {result['val_miou']:.4f}"
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "
-        f"{result['seconds']:.0f} s, {result['images_per_second']:.1f} images/s)",
+        f"{result['seconds']:.0f} s, {result['images_per_second']:.1f} {config.examples}/s)",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -85,7 +85,8 @@ class Recorder(keras.callbacks.Callback):
         average: the averaged weights, whose state goes into the checkpoint.
         validated: whether epochs are validated; if not, the latest model counts as the best.
         patience: stop after so many epochs without a better score; None: never.
-        images: training images of one epoch.
+        images: training examples of one epoch.
+        examples: what they are called: images, crops or patches.
         say: prints one line.
     """
 
@@ -98,6 +99,7 @@ class Recorder(keras.callbacks.Callback):
         validated: bool,
         patience: int | None,
         images: int,
+        examples: str = "images",
         say: Callable[[str], None] | None,
     ) -> None:
         super().__init__()
@@ -107,6 +109,7 @@ class Recorder(keras.callbacks.Callback):
         self.validated = validated
         self.patience = patience
         self.images = images
+        self.examples = examples
         self.say = say
         self.rows: list[Row] = []
         self.best: Row | None = None
@@ -175,7 +178,7 @@ class Recorder(keras.callbacks.Callback):
         return row
 
     def _speed(self) -> float:
-        """Return images per second of training, validation and the first step (tracing) left out."""
+        """Return examples per second of training, validation and the first step (tracing) left out."""
         steps = self._steps
         if len(steps) < 2:
             return self.images / max(time.perf_counter() - self._began, 1e-9)
@@ -204,7 +207,7 @@ class Recorder(keras.callbacks.Callback):
         if improved and self.validated:
             parts[-1] += " (best)"
         parts.append(f"lr {row['learning_rate']:.2e}")
-        parts.append(f"{row['images_per_second']:.1f} images/s")
+        parts.append(f"{row['images_per_second']:.1f} {self.examples}/s")
         parts.append(f"{row['seconds']:.1f} s")
         return "  ".join(parts)
 

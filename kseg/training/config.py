@@ -210,6 +210,13 @@ class TrainConfig:
         """Whether each class is drawn equally often."""
         return self.sampling.startswith("balanced")
 
+    @property
+    def examples(self) -> str:
+        """What one training example is: images, crops or patches."""
+        if self.on_patches:
+            return "patches"
+        return "images" if self.crops is None else "crops"
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))

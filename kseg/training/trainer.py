@@ -162,6 +162,7 @@ def _fit(
         validated=plan.validation is not None,
         patience=config.patience,
         images=plan.images_per_epoch,
+        examples=config.examples,
         say=None if terminal else say,
     )
     stored = checkpoint.load(run) if config.resume else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from kseg import saving
 from kseg.cli.main import main
 from kseg.cli.predict import find_images, unique_names
+from kseg.errors import UsageError
 from kseg.spec import Normalization, Spec
 
 CLASSES = ("dark", "bright")
@@ -103,7 +105,10 @@ def test_prior_takes_back_class_weights(model: Path, data: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["options"]["prior"] == 2
     from kseg.cli.predictor_options import prior_bias
 
-    assert prior_bias(SPEC.recipe, 0.5, "m") == pytest.approx([0, -0.5])
+    assert prior_bias(SPEC, 0.5, "m") == pytest.approx([0, -0.5])
+    other_head = dataclasses.replace(SPEC, classes=("sky", "horizontal", "vertical"), palette=None)
+    with pytest.raises(UsageError, match="those of 2 classes and gives 3"):
+        prior_bias(other_head, 0.5, "m")
 
 
 def test_evaluate_refuses_what_cannot_be_scored(

@@ -35,7 +35,9 @@ def patches(folder: Path, out: Path, **changes: Any) -> TrainConfig:
 
 
 def test_a_patch_net_is_trained_on_patches_and_scored_on_whole_images(squares: Path, tmp_path: Path) -> None:
-    result = train(patches(squares, tmp_path / "run"), quiet)
+    said: list[str] = []
+    result = train(patches(squares, tmp_path / "run"), said.append)
+    assert any(line.startswith("epoch 2/2") and "patches/s" in line for line in said)
     assert result["steps"] == 2 * (6 * 16 // 32)
     assert 0 <= result["val_miou"] <= 1
     with open(tmp_path / "run" / "history.csv", newline="") as handle:

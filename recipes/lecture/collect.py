@@ -88,6 +88,8 @@ CLAIMS = {
         {
             "fixed corner": "deconvnet/seed{seed}/fixed/test.json",
             "switches": "deconvnet/seed{seed}/switches/test.json",
+            "fixed corner, 160 epochs": "deconvnet/seed{seed}/fixed_long/test.json",
+            "switches, 160 epochs": "deconvnet/seed{seed}/switches_long/test.json",
         },
     ),
     "proposals": Claim(
@@ -100,10 +102,25 @@ CLAIMS = {
     "ensemble": Claim(
         "Ensemble against its parts",
         {
-            "DeconvNet": "deconvnet/seed{seed}/switches/test.json",
             "FCN-8s": "fcn/seed{seed}/8s/test.json",
+            "DeconvNet, 20 epochs": "deconvnet/seed{seed}/switches/test.json",
             "mean": "deconvnet/seed{seed}/switches/ensemble_mean.json",
             "product": "deconvnet/seed{seed}/switches/ensemble_product.json",
+            "DeconvNet, 160 epochs": "deconvnet/seed{seed}/switches_long/test.json",
+            "mean, 160 epochs": "deconvnet/seed{seed}/switches_long/ensemble_mean.json",
+            "product, 160 epochs": "deconvnet/seed{seed}/switches_long/ensemble_product.json",
+        },
+    ),
+    "family": Claim(
+        "The other systems, on the same road",
+        {
+            "N4": "family/seed{seed}/n4/test.json",
+            "CNN1, plain": "family/seed{seed}/cnn1/test.json",
+            "rCNN2": "family/seed{seed}/rcnn2/test.json",
+            "FCN-AlexNet": "family/seed{seed}/alexnet/test.json",
+            "FCN-8s at once": "family/seed{seed}/8s_at_once/test.json",
+            "FCN-8s, two heads": "family/seed{seed}/8s_two_heads/test.json",
+            "second head (3 classes)": "family/seed{seed}/8s_two_heads/geometric.json",
         },
     ),
     "crf": Claim(

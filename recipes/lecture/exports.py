@@ -14,11 +14,22 @@ from kseg import files
 
 HERE = Path(__file__).parent
 NETS = {
+    "N4": "family/seed0/n4",
     "PatchNet": "patch/seed0/balanced",
     "FarabetNet, three scales, MLP": "farabet/seed0/three_mlp",
-    "RecurrentCNN (rCNN3)": "rcnn/seed0/rcnn3",
+    "CNN1 (plain)": "family/seed0/cnn1",
+    "rCNN2": "family/seed0/rcnn2",
+    "rCNN3": "rcnn/seed0/rcnn3",
+    "FCN-AlexNet": "family/seed0/alexnet",
+    "FCN-32s": "fcn/seed0/32s_on",
+    "FCN-16s": "fcn/seed0/16s_on",
     "FCN-8s": "fcn/seed0/8s",
-    "DeconvNet": "deconvnet/seed0/switches",
+    "FCN-8s, learned upsampling": "fcn/seed0/8s_learned",
+    "FCN-8s at once": "family/seed0/8s_at_once",
+    "FCN-8s, two heads": "family/seed0/8s_two_heads",
+    "DeconvNet, 20 epochs": "deconvnet/seed0/switches",
+    "DeconvNet, 160 epochs": "deconvnet/seed0/switches_long",
+    "DeconvNet, fixed corner, 160 epochs": "deconvnet/seed0/fixed_long",
     "CRFRNN over FCN-8s": "crf/seed0/crfrnn",
     "TextonBoost": "textonboost/seed0/textonboost",
 }

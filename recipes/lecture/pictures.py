@@ -46,13 +46,14 @@ STEPS: dict[str, Sequence[tuple[str, str, str | None]]] = {
     "switches": [
         ("fixed corner", "deconvnet/seed0/fixed/model.keras", None),
         ("switches", "deconvnet/seed0/switches/model.keras", None),
+        ("switches, 160 epochs", "deconvnet/seed0/switches_long/model.keras", None),
         ("two stages", "deconvnet/seed0/staged/proposals/model.keras", None),
         ("by proposals", "deconvnet/seed0/staged/proposals/model.keras", "proposals"),
     ],
     "ensemble": [
-        ("DeconvNet", "deconvnet/seed0/switches/model.keras", None),
+        ("DeconvNet", "deconvnet/seed0/switches_long/model.keras", None),
         ("FCN-8s", "fcn/seed0/8s/model.keras", None),
-        ("mean", "deconvnet/seed0/switches/model.keras", "ensemble"),
+        ("mean", "deconvnet/seed0/switches_long/model.keras", "ensemble"),
     ],
     "crf": [
         ("FCN-32s", "fcn/seed0/32s_on/model.keras", None),

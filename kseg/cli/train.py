@@ -17,6 +17,7 @@ from kseg.training.config import (
     OPTIMIZERS,
     PRECISIONS,
     RESIZE,
+    SAMPLES_PER_IMAGE,
     SAMPLINGS,
     SCHEDULES,
     TrainConfig,
@@ -137,14 +138,8 @@ def _data_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--train-split", metavar="SPLIT", help="default: train; slices such as 'train[:90%%]' work")
     _add(group, "--val-split", metavar="SPLIT", help="default: val or validation, if there is one")
     _add(group, "--sampling", choices=SAMPLINGS, help="which labelled pixels are trained on; default: all")
-    per_image = "pixels or patches per image and epoch, for --sampling (default: "
-    _add(
-        group,
-        "--samples-per-image",
-        type=count,
-        metavar="N",
-        help=f"{per_image}{TrainConfig.samples_per_image})",
-    )
+    per_image = f"pixels or patches per image and epoch, for --sampling (default: {SAMPLES_PER_IMAGE})"
+    _add(group, "--samples-per-image", type=count, metavar="N", help=per_image)
     _add(
         group, "--crops", choices=CROPS, help="train on crops around labelled objects or on object proposals"
     )

@@ -32,6 +32,16 @@ _EDGE_SIGMA = 2.0
 _EDGE_PERCENTILE = 99.0
 # What a structured-forest file of OpenCV holds.
 _FOREST_PARTS = ("options", "childs", "featureIds", "thresholds", "edgeBoundaries", "edgeBins")
+_FOREST_NUMBERS = (
+    "stride",
+    "shrinkNumber",
+    "patchSize",
+    "patchInnerSize",
+    "numberOfGradientOrientations",
+    "selfsimilarityGridSize",
+    "numberOfTrees",
+    "numberOfTreesToEvaluate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,18 +243,40 @@ def _forest_edges(image: NDArray[np.uint8], model: str) -> tuple[NDArray[np.floa
 @functools.lru_cache(maxsize=1)
 def _forest(model: str) -> Any:
     try:
-        content = cv2.FileStorage(model, cv2.FILE_STORAGE_READ)
         # OpenCV does not look before it divides by what a file of another kind lacks: the process dies.
-        missing = [name for name in _FOREST_PARTS if content.getNode(name).empty()]
-        if not missing:
+        reason = _forest_fault(cv2.FileStorage(model, cv2.FILE_STORAGE_READ))
+        if not reason:
             return _ximgproc().createStructuredEdgeDetection(model)
-        reason = f"it lacks {', '.join(missing)}"
-    except (cv2.error, SystemError) as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (cv2.error, SystemError):
+        reason = "OpenCV cannot read it as YAML, XML or JSON"
     raise DataError(
         f"'{model}' is no structured-forest edge model: {reason}. OpenCV's own is model.yml.gz of its "
         "opencv_extra repository"
     )
+
+
+def _forest_fault(content: cv2.FileStorage) -> str:
+    """Return what keeps a file from being a structured forest, empty when nothing does."""
+    missing = [name for name in _FOREST_PARTS if content.getNode(name).empty()]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    options = content.getNode("options")
+    if not options.isMap():
+        return "its options are no mapping"
+    wrong = [name for name in _FOREST_NUMBERS if not _is_positive(options.getNode(name))]
+    if wrong:
+        return f"its options {', '.join(wrong)} are no positive numbers"
+    trees = int(options.getNode("numberOfTrees").real())
+    parts = [content.getNode(name) for name in ("childs", "featureIds", "thresholds")]
+    if any(not part.isSeq() or part.size() != trees for part in parts):
+        return f"its childs, featureIds and thresholds are not of {trees} trees"
+    if len({tuple(part.at(tree).size() for tree in range(trees)) for part in parts}) > 1:
+        return "its childs, featureIds and thresholds have different lengths"
+    return ""
+
+
+def _is_positive(node: cv2.FileNode) -> bool:
+    return (node.isInt() or node.isReal()) and node.real() >= 1
 
 
 def _rescaled(boxes: Boxes, source: tuple[int, int], target: tuple[int, int]) -> Boxes:

@@ -93,7 +93,7 @@ class ShiftAndStitchRuntime:
 
     Raises:
         UsageError: if `source` is an artefact without layers, has a fixed size, does not end in a fixed
-            bilinear enlargement, or `shifts` does not divide its stride.
+            bilinear enlargement, mirrors its border, or `shifts` does not divide its stride.
 
     Example:
         >>> predictor = kseg.Predictor(ShiftAndStitchRuntime(kseg.load("model.keras"), 4))
@@ -111,12 +111,20 @@ class ShiftAndStitchRuntime:
                     f"Received: runtime '{name}'"
                 )
             source = KerasRuntime(source)
+        from kseg.layers import MirrorBorder
+
         self._inner = source
         model = self._inner.model
         if self._inner.input_size is not None or None not in model.inputs[0].shape[1:3]:
             raise UsageError(
                 "Shift-and-stitch runs the network on larger images, so its height and width must be open: "
                 f"build it with input_shape=(None, None, 3). Received: {tuple(model.inputs[0].shape)}"
+            )
+        if any(isinstance(layer, MirrorBorder) for layer in model.layers):
+            raise UsageError(
+                f"Shift-and-stitch moves the image behind zeros, and '{model.name}' mirrors its border, so "
+                "its answers would change. A network with the argument `output_stride` gives finer ones "
+                "itself: kseg rebuild MODEL --model-args '{\"output_stride\": 1}'"
             )
         coarse = coarse_scores(model)
         if (

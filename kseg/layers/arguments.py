@@ -30,6 +30,17 @@ def whole(value: Any, layer: str, name: str, minimum: int = 1) -> int:
     return value
 
 
+def flag(value: Any, layer: str, name: str) -> bool:
+    """Return `value` if it is True or False: a text such as "no" would count as true.
+
+    Raises:
+        UsageError: naming layer, argument and what was received.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"{layer} `{name}` must be true or false. Received: {name}={value!r}")
+    return value
+
+
 def times(size: int | None, factor: int) -> int | None:
     """Multiply a static size that may be unknown."""
     return None if size is None else size * factor

@@ -143,6 +143,11 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
             )
         self.built = True
 
+    @property
+    def wiring(self) -> tuple[tuple[int, ...], ...]:
+        """What the weights belong to: the input maps of every output map."""
+        return tuple(tuple(row) for row in self.table)
+
     def _initial(self, shape: tuple, dtype: Any = None) -> Any:
         """Initialise the output maps of each fan-in as a dense kernel of that many inputs."""
         fans = np.array([len(row) for row in self.table])

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import middle, pair
+from kseg.layers.arguments import flag, middle, pair
 
 L = 0  # the channel of lightness in CIELab
 GAUSSIANS = (1.0, 2.0, 4.0)  # on L, a and b
@@ -172,7 +172,7 @@ class FilterBank(keras.layers.Layer):
             )
         self.kappa = float(kappa)
         self.stride = pair(stride, "FilterBank", "stride")
-        self.quirks = bool(quirks)
+        self.quirks = flag(quirks, "FilterBank", "quirks")
         self._scales = scales(self.kappa, self.quirks)
         self._kernels = [_two_kernels(filters) for filters in self._scales]
 

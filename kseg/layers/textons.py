@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.layers.arguments import whole
+from kseg.layers.arguments import flag, whole
 
 SAMPLES = 30_000  # inputs that the whitening and k-means see
 ITERATIONS = 25
@@ -49,8 +49,8 @@ class Textons(keras.layers.Layer):
 
     z is the whitened input, `(x - mean) @ whitening`, and never trained; c are the textons. Without
     `adapt` the whitening is `1 / scale` and the textons are drawn at random; `adapt` fits the whitening, then
-    finds the textons by k-means. `anneal` takes the temperature from soft to nearly hard; at temperature 0
-    the largest share is 1 where k-means puts its label.
+    finds the textons by k-means. `anneal` takes the temperature from soft to nearly hard: as it goes to 0
+    the share goes to 1 where k-means puts its label.
 
     |z|^2 is the same for all textons and left out, so the distances are two 1x1 convolutions. They are taken
     relative to the nearest one before the division by the temperature, which half precision survives.
@@ -95,7 +95,8 @@ class Textons(keras.layers.Layer):
         self.textons = whole(textons, "Textons", "textons", minimum=2)
         self.offset, self.scale = offset, scale
         self.soft, self.hard = float(soft), float(hard)
-        self.learnable, self.seed = bool(learnable), int(seed)
+        self.learnable = flag(learnable, "Textons", "learnable")
+        self.seed = whole(seed, "Textons", "seed", minimum=0)
 
     def build(self, input_shape: tuple) -> None:
         channels = int(input_shape[-1])

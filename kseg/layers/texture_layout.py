@@ -104,6 +104,7 @@ class TextureLayout(keras.layers.Layer):
         }
         for name, value in given.items():
             whole(value, "TextureLayout", name)
+        whole(seed, "TextureLayout", "seed", minimum=0)
         if smallest > largest:
             raise UsageError(
                 f"TextureLayout needs smallest <= largest. Received: smallest={smallest}, largest={largest}"
@@ -115,7 +116,7 @@ class TextureLayout(keras.layers.Layer):
                 f"Near: features={max(1, round(features / rectangles)) * rectangles}"
             )
         self.features, self.grid, self.smallest, self.largest = features, grid, smallest, largest
-        self.unit, self.seed = unit, int(seed)
+        self.unit, self.seed = unit, seed
         #: (R, 4) top, left, bottom, right of each rectangle in pixels of the input, relative to the point.
         self.rectangles = draw_rectangles(rectangles, smallest, largest, unit, self.seed)
         self.run = features // rectangles  # textons of a rectangle
@@ -139,6 +140,11 @@ class TextureLayout(keras.layers.Layer):
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.rectangles)) % runs
         #: (R,) first texton of each rectangle's run.
         self.starts = starts[order]
+
+    @property
+    def wiring(self) -> tuple[tuple[int, ...], ...]:
+        """What the weights behind it belong to: rectangle and texton of every feature."""
+        return tuple((*self.rectangles[rectangle].tolist(), texton) for rectangle, texton in self.pairs)
 
     @property
     def pairs(self) -> list[tuple[int, int]]:

@@ -61,8 +61,8 @@ class Chain:
 
         Args:
             x: `(B, H, W, C)`.
-            output_stride: distance of neighbouring outputs in pixels of `x`, a divisor of `stride` times
-                `rate`. Strides are kept while their product divides it; what is left over becomes dilation.
+            output_stride: distance of neighbouring outputs in pixels of `x`, a divisor of
+                `stride`. Strides are kept while their product divides it; what is left over becomes dilation.
                 1: an output for every pixel; `stride`: the strided net.
             rate: distance, in pixels of `x`, of the neighbours for which the first layer is made: above 1
                 where `x` is itself the dense output of a strided net.

@@ -92,6 +92,11 @@ def CRFRNN(
         Zheng et al., ICCV 2015; layer and figures: crfasrnn_keras.
     """
     entry = describe(base)
+    if base_args is not None and not isinstance(base_args, Mapping):
+        raise UsageError(
+            "CRFRNN: argument `base_args` must map names of arguments to values. "
+            f"Received: base_args={base_args!r}"
+        )
     arguments = _base_arguments(entry, dict(base_args or {}), encoder, weights)
     if std is None:
         _check_normalization(encoder, weights)

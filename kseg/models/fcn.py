@@ -42,7 +42,7 @@ _DOCUMENTATION = """{summary}
             where the last of several enlargements stays fixed (the paper), or `"learned_all"`: the last too.
         head_channels: channels of fc6 and fc7; default 4096 * width, or 512 * width for the thin head.
         name: name of the Keras model.
-        geometric_classes: classes of a second head, as for SIFT Flow (3: horizontal, vertical, sky), which
+        geometric_classes: classes of a second head, as for SIFT Flow (3: sky, horizontal, vertical), which
             has score layers of its own and whose loss is added; None: one head.
         geometric_labels: geometric class of each class id, in order.
         output_head: which head the output `logits` is: `"semantic"` or `"geometric"`. Both stay in the saved

@@ -12,7 +12,7 @@ from keras import layers
 from kseg import encoders
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PadToStride, TransposedConv
-from kseg.models.blocks import channels, conv_bn_relu
+from kseg.models.blocks import channels, check_whole, conv_bn_relu
 
 PADDINGS = ("same", "paper")
 UPSAMPLINGS = ("fixed", "learned", "learned_all")
@@ -118,7 +118,9 @@ def features(form: Form, image: Any, weights: str | None, width: float) -> dict[
 
 def fully_connected(form: Form, x: Any, count: int | None, width: float, dropout: float) -> Any:
     """fc6 and fc7 as convolutions, or one thin 1x1 convolution over a batch-normalised encoder."""
-    count = count or channels(FC_CHANNELS if form.has_fc else THIN_HEAD, width)
+    if count is None:
+        count = channels(FC_CHANNELS if form.has_fc else THIN_HEAD, width)
+    check_whole(form.network, "head_channels", count)
     if not form.has_fc:
         x = conv_bn_relu(x, count, 1, name="fc6")
         return layers.Dropout(dropout, name="fc6_dropout")(x) if dropout else x
@@ -212,7 +214,7 @@ def check_heads(
             f"Received: geometric_classes={geometric_classes!r}"
         )
     listed = list(labels) if isinstance(labels, (list, tuple)) else []
-    whole = all(isinstance(item, int) and 0 <= item < geometric_classes for item in listed)
+    whole = all(type(item) is int and 0 <= item < geometric_classes for item in listed)
     if len(listed) != num_classes or not whole:
         raise UsageError(
             f"{network}: argument `geometric_labels` must give each of the {num_classes} classes its "

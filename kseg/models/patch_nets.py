@@ -152,7 +152,8 @@ def N4(
             dilation of what follows; or `"stitch"`, the strided network on shifted crops, whose answers are
             interlaced. The same numbers to rounding.
         output_stride: 1 for the exact logits of every pixel; 2, 4, 8 or 16 for those of one pixel in so many
-            per axis, enlarged bilinearly: cheaper to train and to run.
+            per axis, enlarged bilinearly: cheaper to validate and to run. That pixel is the last one before
+            the middle of its cell, so the enlarged map lies half a pixel off.
         name: name of the Keras model.
 
     Returns:

@@ -10,7 +10,7 @@ import keras
 from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
 from kseg.models.fcn_parts import GEOMETRIC
-from kseg.models.registry import create
+from kseg.models.registry import create, describe
 from kseg.models.transfer import shared, transfer
 from kseg.spec import Spec
 
@@ -30,7 +30,7 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
 
     Raises:
         UsageError: if the model has no `.info`, an argument is unknown, or a layer of the new network
-            finds no weights of its name and shape.
+            finds no weights of its name and shape, or would use them for something else than they learned.
 
     Example:
         >>> twice = rebuild(model, instances=2)
@@ -38,6 +38,14 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
     info = getattr(model, "info", None)
     if info is None:
         raise UsageError(f"{model.name} has no `.info`: only networks of kseg.models can be rebuilt")
+    entry = describe(info.architecture)
+    for name in entry.learned_with:
+        trained = info.arch_args.get(name, entry.parameters[name])
+        if changes.get(name, trained) != trained:
+            raise UsageError(
+                f"{entry.name} has learned its weights with {name}={trained!r}, and they mean nothing with "
+                f"{name}={changes[name]!r}. Train it with this argument"
+            )
     shape = tuple(model.inputs[0].shape[1:])
     built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
     copied = set(shared(model, built))

@@ -24,6 +24,7 @@ from kseg.layers import (
     StitchFromBatch,
     Subsample,
 )
+from kseg.layers.arguments import flag
 from kseg.models import forms
 from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
 from kseg.models.chain import Chain, check_output_stride
@@ -267,7 +268,12 @@ def _f(variant: str, maps: tuple[int, int], num_classes: int, last_tanh: bool) -
     return Chain([*layers, _score(num_classes, 1)])
 
 
-@register(paper=PAPER, output_stride=1, aliases=("rcnn", "recurrent"))
+@register(
+    paper=PAPER,
+    output_stride=1,
+    aliases=("rcnn", "recurrent"),
+    learned_with=("variant", "feedback", "last_tanh"),
+)
 def RecurrentCNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
     num_classes: int = 21,
@@ -323,6 +329,7 @@ def RecurrentCNN(
     check_choice("feedback", feedback, FEEDBACKS, "RecurrentCNN")
     check_choice("evaluator", evaluator, EVALUATORS, "RecurrentCNN")
     count = INSTANCES[variant] if instances is None else check_whole("RecurrentCNN", "instances", instances)
+    flag(last_tanh, "RecurrentCNN: argument", "last_tanh")
     chain = _f(variant, _maps("RecurrentCNN", features, width), num_classes, last_tanh)
     net = _Recurrence(chain, count, num_classes, feedback)
     check_output_stride(output_stride, net.stride)

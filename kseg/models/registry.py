@@ -53,6 +53,7 @@ class Entry:
         aliases: other names that `resolve` accepts.
         parameters: names and defaults of the arguments of `build`.
         keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
+        learned_with: arguments that change what the weights mean though not their shapes.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Entry:
     aliases: tuple[str, ...]
     parameters: Mapping[str, Any]
     keep_float: str | None = None
+    learned_with: tuple[str, ...] = ()
 
     @property
     def default_encoder(self) -> str | None:
@@ -79,7 +81,12 @@ def _key(name: str) -> str:
 
 
 def register(
-    *, paper: str, output_stride: int, aliases: tuple[str, ...] = (), keep_float: str | None = None
+    *,
+    paper: str,
+    output_stride: int,
+    aliases: tuple[str, ...] = (),
+    keep_float: str | None = None,
+    learned_with: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
     """Enter a network function into the table; the network it returns gets `.info`.
 
@@ -88,6 +95,8 @@ def register(
         output_stride: stride of the finest map that is scored.
         aliases: further names; case and separators never matter.
         keep_float: layers that lose too much in int8, as a regular expression on their names.
+        learned_with: arguments of which a trained network has the weights for one value only, though they
+            would fit with others (`kseg.models.rebuild` refuses these).
     """
 
     def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
@@ -113,6 +122,7 @@ def register(
             aliases=aliases,
             parameters={key: item.default for key, item in signature.parameters.items()},
             keep_float=keep_float,
+            learned_with=learned_with,
         )
         for label in (name, *aliases):
             if _KEYS.setdefault(_key(label), name) != name:
@@ -156,6 +166,9 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{name}: argument `num_classes` must be a positive integer. Received: num_classes={classes!r}"
         )
+    title = arguments.get("name")
+    if title is not None and not isinstance(title, str):
+        raise UsageError(f"{name}: argument `name` must be a text. Received: name={title!r}")
     width = arguments.get("width", 1.0)
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
         raise UsageError(

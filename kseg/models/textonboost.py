@@ -9,6 +9,7 @@ from keras import layers
 
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, FixedScale
+from kseg.layers.arguments import flag
 from kseg.layers.color import RGBToLab
 from kseg.layers.filter_bank import FilterBank
 from kseg.layers.mirror import MirrorBorder
@@ -43,6 +44,8 @@ def _head(x: Any, head: str, hidden: int, seed: int) -> Any:
     output_stride=5,
     # Differences of small colour values: in int8 the share of pixels whose class is kept fell to 86 %.
     keep_float="lab|filter_bank|textons",
+    # Whitening and textons were found on the responses of these filters.
+    learned_with=("kappa", "quirks"),
 )
 def TextonBoost(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
@@ -68,7 +71,8 @@ def TextonBoost(
     points of a grid, and a classifier on these, enlarged to the image. The filters are fixed; whitening and
     textons are found on training images (`Textons.adapt`), and the assignment to textons goes from soft to
     hard while the rest is trained (`Textons.anneal`): `kseg train` does both. What boosting chooses one by
-    one, a linear layer over all features weighs at once.
+    one, a linear layer over all features weighs at once. The file of the best epoch keeps that epoch's
+    temperature (`model.get_layer("textons").temperature`): hard only if it was among the last.
 
     The paper's form assigns every pixel to a texton (`texton_stride=1`), which takes `4 * textons` bytes per
     pixel several times over; by default one pixel in each 5 x 5 block is assigned, and the rectangles are
@@ -108,6 +112,7 @@ def TextonBoost(
         >>> model = TextonBoost(num_classes=11, textons=64, rectangles=40, features=600, largest=100)
     """
     check_choice("head", head, HEADS, "TextonBoost")
+    flag(learn_textons, "TextonBoost: argument", "learn_textons")
     for argument, value in (("grid", grid), ("texton_stride", texton_stride), ("hidden", hidden)):
         check_whole("TextonBoost", argument, value)
     if grid % texton_stride:

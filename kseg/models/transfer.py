@@ -7,6 +7,25 @@ import keras
 from kseg.errors import UsageError
 
 
+def check_wiring(source: keras.Model, target: keras.Model) -> None:
+    """Refuse weights for another draw of the connections that layers make at random (attribute `wiring`).
+
+    Raises:
+        UsageError: if a layer of both has another wiring in `target`.
+    """
+    given = {layer.name: layer for layer in source.layers if hasattr(layer, "wiring")}
+    for layer in target.layers:
+        other = given.get(layer.name)
+        if other is None or [w.shape for w in other.weights] != [w.shape for w in layer.weights]:
+            continue
+        if other.wiring != layer.wiring:
+            raise UsageError(
+                f"Layer '{layer.name}' of {target.name} has other connections or regions than in "
+                f"{source.name}, so its weights would stand at wrong places. Give both the same `seed` and "
+                "the same arguments of that layer"
+            )
+
+
 def shared(source: keras.Model, target: keras.Model) -> list[str]:
     """Return the names of `target`'s layers whose weights have the shapes of their namesakes' in `source`."""
     given = {layer.name: [w.shape for w in layer.weights] for layer in source.layers if layer.weights}
@@ -29,12 +48,13 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
         Names of the layers that were copied.
 
     Raises:
-        UsageError: if they share no layer.
+        UsageError: if they share no layer, or one whose random connections differ.
 
     Example:
         >>> fine = FCN16s(num_classes=11, encoder="resnet18")
         >>> copied = transfer(coarse, fine)
     """
+    check_wiring(source, target)
     copied = shared(source, target)
     for name in copied:
         target.get_layer(name).set_weights(source.get_layer(name).get_weights())

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, check_choice, did_you_mean
 
+SAMPLES_PER_IMAGE = 64
 SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
 CROPS = ("objects", "proposals")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -50,9 +51,10 @@ class TrainConfig:
         freeze: regular expression; layers whose name holds it are not trained.
         sampling: which pixels are trained on. `"all"` labelled ones; `"pixels"`: some of each image, drawn
             uniformly; `"patches"`: patches around single pixels of the whole split, for networks that have
-            a patch form (`batch_size` then counts patches). With `"balanced-"` before it each class is
-            drawn equally often, and class weights are not used.
-        samples_per_image: pixels or patches per image and epoch.
+            a patch form (`batch_size` then counts patches). With `"balanced-"` before it all classes count
+            the same: patches are drawn so; of whole images, the classes that a batch shows have equal
+            shares, and the class weights only make up for the batches in which a class is missing.
+        samples_per_image: pixels or patches per image and epoch, for `sampling` other than `"all"`. None: 64.
         crops: train on crops of the images instead of whole ones: `"objects"` (one around each labelled
             object, everything else background) or `"proposals"` (boxes that overlap an object), each
             resized to `crop`; the two stages of DeconvNet. None: whole images.
@@ -107,7 +109,7 @@ class TrainConfig:
     init_from: str | None = None
     freeze: str | None = None
     sampling: str = "all"
-    samples_per_image: int = 64
+    samples_per_image: int | None = None
     crops: str | None = None
     crops_args: Mapping[str, Any] = field(default_factory=dict)
     train_split: str = "train"
@@ -151,10 +153,10 @@ class TrainConfig:
         for name, choices in (("resize", RESIZE), ("crops", CROPS)):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
-        for name in ("epochs", "batch_size", "samples_per_image"):
+        for name in ("epochs", "batch_size"):
             _check_range(name, getattr(self, name), 1)
         _check_range("bn_batches", self.bn_batches, 0)
-        for name in ("limit", "val_limit", "patience", "val_every"):
+        for name in ("limit", "val_limit", "patience", "val_every", "samples_per_image"):
             _check_range(name, getattr(self, name), 1, optional=True)
         _check_range("warmup_steps", self.warmup_steps, 0, optional=True)
         _check_range("seed", self.seed, 0)
@@ -184,6 +186,11 @@ class TrainConfig:
                 )
         if self.freeze == "":
             raise UsageError("Argument `freeze` must be a regular expression. Received: freeze=''")
+        if self.samples_per_image is not None and self.sampling == "all":
+            raise UsageError(
+                f"Argument `samples_per_image` needs `sampling` of {' or '.join(SAMPLINGS[1:])}. "
+                f"Received: samples_per_image={self.samples_per_image!r}, sampling='all'"
+            )
         if self.crops_args and self.crops is None:
             raise UsageError(
                 f"Argument `crops_args` needs `crops` ({' or '.join(CROPS)}). "
@@ -194,6 +201,11 @@ class TrainConfig:
                 "Arguments `crops` and `sampling` exclude each other: patches are cut around pixels. "
                 f"Received: crops={self.crops!r}, sampling={self.sampling!r}"
             )
+
+    @property
+    def drawn_per_image(self) -> int:
+        """Sampled pixels or patches per image and epoch."""
+        return SAMPLES_PER_IMAGE if self.samples_per_image is None else self.samples_per_image
 
     @property
     def on_patches(self) -> bool:
@@ -207,7 +219,7 @@ class TrainConfig:
 
     @property
     def balanced(self) -> bool:
-        """Whether each class is drawn equally often."""
+        """Whether all classes count the same."""
         return self.sampling.startswith("balanced")
 
     @property

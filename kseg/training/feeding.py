@@ -100,7 +100,7 @@ def training_batches(
             size=patch.size,
             centre=patch.centre,
             batch_size=config.batch_size,
-            per_epoch=config.samples_per_image * len(samples),
+            per_epoch=config.drawn_per_image * len(samples),
             seed=config.seed,
             flip=float(config.augment_args.get("flip", FLIP)) if config.augment else 0.0,
         )
@@ -118,7 +118,7 @@ def training_batches(
         cache=config.cache,
     )
     if config.on_pixels:
-        return SparseLabels(batches, config.samples_per_image, config.balanced)
+        return SparseLabels(batches, config.drawn_per_image, config.balanced)
     return batches
 
 

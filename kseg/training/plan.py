@@ -10,15 +10,18 @@ from typing import Any
 
 import keras
 
-from kseg import data, encoders, models
+from kseg import data, models
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
 from kseg.models.summary import shapes_only
-from kseg.spec import Normalization, Spec
+from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.feeding import training_batches, training_samples, validation_batches
+from kseg.training.normalizing import settle_normalization, tell_network
 from kseg.training.precision import LEAST_STEPS
+from kseg.training.sampling import balancing_weights
 
 # A survey of so many evenly spaced images knows sizes and class shares well enough.
 SURVEYED = 500
@@ -106,6 +109,7 @@ class Plan:
             "arguments": self.arguments,
             "size": list(self.size),
             "crop": list(self.crop),
+            "normalization": dataclasses.asdict(self.spec.normalization),
             "class_weights": self.class_weights,
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
@@ -168,6 +172,13 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
         if "encoder" in arguments:
             raise UsageError("The encoder is given twice: by --encoder and in --model-args")
         arguments["encoder"] = config.encoder
+    base = arguments.get("base_args")
+    for given in (arguments, base if isinstance(base, Mapping) else {}):
+        if given.get("output_head", SEMANTIC) != SEMANTIC:
+            raise UsageError(
+                "A network with two heads is trained as 'semantic', and both heads learn. Leave out "
+                '`output_head`; afterwards: kseg rebuild MODEL --model-args \'{"output_head": "geometric"}\''
+            )
     if config.weights is not None and "weights" not in entry.parameters:
         raise UsageError(f"{entry.name} has no pretrained weights: leave out --weights")
     for name in arguments:
@@ -199,10 +210,13 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     seen = survey(samples, source.spec)
     size, crop = choose_sizes(config, seen.sizes)
+    entry = models.describe(name)
+    normalization = settle_normalization(entry, arguments, config, before)
+    tell_network(entry, arguments, normalization)
     spec = source.spec.replace(
         input_size=size,
         resize=resize_rule(config, seen.sizes),
-        normalization=_normalization(models.describe(name), arguments, config),
+        normalization=normalization,
     )
     patch = None
     if config.on_patches:
@@ -271,15 +285,6 @@ def resize_rule(config: TrainConfig, sizes: tuple[Size, ...]) -> str:
     return "stretch" if kept else "fit"
 
 
-def _normalization(entry: Any, arguments: Mapping[str, Any], config: TrainConfig) -> Normalization:
-    encoder = arguments.get("encoder", entry.default_encoder)
-    try:
-        return encoders.normalization(encoder, config.weights) if encoder else Normalization()
-    except UsageError:
-        # The model's own name for its own encoder (U-Net's "plain"); the model refuses what nobody knows.
-        return Normalization()
-
-
 def _check_same_data(source: Any, before: Mapping[str, Any] | None) -> None:
     if before is None or before["data"]["fingerprint"] == source.fingerprint:
         return
@@ -314,9 +319,14 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
 
 
 def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | None:
-    # Classes that are drawn equally often need no weights.
-    if config.class_weights == "none" or config.balanced:
+    if config.class_weights == "none":
         return None
-    # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
-    weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)
+    if config.balanced:
+        # Patches are drawn equally often from all classes and need none.
+        if config.on_patches:
+            return None
+        weights = balancing_weights(counts.images_with / counts.images, config.batch_size)
+    else:
+        # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
+        weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)
     return [round(float(weight), 6) for weight in weights]

@@ -7,7 +7,7 @@ labels share the work between neighbours, but only centres in the images of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -16,12 +16,53 @@ from numpy.typing import NDArray
 
 from kseg.data.cache import DecodedCache
 from kseg.data.normalize import preprocess
+from kseg.data.statistics import id_counts
 from kseg.errors import DataError, UsageError
 from kseg.layers.mirror import mirrored
 from kseg.models.forms import MAIN, Head
 from kseg.spec import Spec
 
 Centres = NDArray[np.int64]
+
+# Batches that are simulated to learn how often a class is drawn; the rarest then errs by a few per cent.
+SIMULATED = 20_000
+
+
+def check_classes(found: Iterable[int], spec: Spec, images: int) -> None:
+    """Refuse to sample where fewer than two classes are labelled: a classifier would learn nothing.
+
+    Raises:
+        DataError: naming the class that was found, if any.
+    """
+    names = [f"'{spec.classes[index]}'" for index in found]
+    if len(names) < 2:
+        raise DataError(
+            "Sampling needs labelled pixels of at least two classes. Labelled in these "
+            f"{images} images: {', '.join(names) or 'none'}. Use a split with more classes, or --sampling all"
+        )
+
+
+def balancing_weights(presence: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:
+    """Return the class weights that make up for the batches in which a class cannot be drawn.
+
+    `SparseLabels` gives equal shares to the classes that a batch shows. A class that few images hold is
+    therefore drawn less often, and counts as much as the others with a weight of one over its share.
+
+    Args:
+        presence: share of the images that hold each class, in [0, 1]; classes are taken as independent.
+        batch_size: images per batch.
+
+    Returns:
+        One weight per class, with a mean of one over the drawn pixels; 0 for a class that no image holds.
+    """
+    held = 1 - (1 - presence) ** batch_size
+    shown = np.random.default_rng(0).random((SIMULATED, len(held))) < held
+    shares = (shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)).mean(axis=0)
+    shares /= max(shares.sum(), 1e-12)
+    drawn = shares > 0
+    weights = np.zeros(len(held))
+    weights[drawn] = 1 / (drawn.sum() * shares[drawn])
+    return weights
 
 
 class CentreSampler:
@@ -44,12 +85,7 @@ class CentreSampler:
         self._cache = DecodedCache(cache)
         self.counts = np.stack([self._count(index) for index in range(len(samples))])
         self.classes = np.flatnonzero(self.counts.sum(axis=0))
-        if len(self.classes) < 2:
-            found = ", ".join(f"'{spec.classes[i]}'" for i in self.classes) or "none"
-            raise DataError(
-                f"Patches are sampled from labelled pixels of at least two classes. Labelled in these "
-                f"{len(samples)} images: {found}. Use a split with more classes, or --sampling all"
-            )
+        check_classes(self.classes, spec, len(samples))
 
     def _count(self, index: int) -> NDArray[np.int64]:
         mask = self.read(index)[2]
@@ -175,11 +211,16 @@ class SparseLabels(_Relabelled):
         batches: `kseg.data.Batches`.
         per_image: labelled pixels that are kept, times the images of a batch; all when there are fewer.
         balanced: every class that the batch shows gets the same share of the kept pixels (a class with fewer
-            keeps all it has, and leaves the rest unused); otherwise they are drawn uniformly.
+            keeps all it has, and leaves the rest unused); otherwise they are drawn uniformly. See
+            `balancing_weights` for the classes that it does not show.
+
+    Raises:
+        DataError: if fewer than two classes are labelled in the samples of the batches.
     """
 
     def __init__(self, batches: Any, per_image: int, balanced: bool) -> None:
         super().__init__(batches)
+        check_classes(_first_classes(batches.samples, self.spec), self.spec, len(batches.samples))
         self.per_image, self.balanced = per_image, balanced
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -198,6 +239,16 @@ class SparseLabels(_Relabelled):
             places = rng.choice(group, share, replace=False)
             kept[places] = labels[places]
         return images, kept.reshape(masks.shape)
+
+
+def _first_classes(samples: Sequence[Any], spec: Spec) -> list[int]:
+    """Return the classes that are labelled, in so many images as it takes to find two."""
+    found: set[int] = set()
+    for sample in samples:
+        found.update(index for index in id_counts(sample.mask) if 0 <= index < spec.num_classes)
+        if len(found) > 1:
+            break
+    return sorted(found)
 
 
 class ForHeads(_Relabelled):

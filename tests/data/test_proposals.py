@@ -141,14 +141,38 @@ def test_plain_opencv_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         propose(scene())
 
 
+FOREST = """%YAML:1.0
+---
+options: {stride: 2, shrinkNumber: 2, patchSize: 32, patchInnerSize: 16, numberOfGradientOrientations: 4,
+  selfsimilarityGridSize: 5, numberOfTrees: 1, numberOfTreesToEvaluate: 1}
+childs: [[0, 0]]
+featureIds: [[0, 0]]
+thresholds: [[0.5, 0.5]]
+edgeBoundaries: [[0]]
+edgeBins: [[0]]
+"""
+
+
 @pytest.mark.parametrize(
-    "content",
-    [b"%YAML:1.0\n---\nnothing: 1\n", b"%YAML:1.0\n---\noptions: {stride: 2}\n", b"\x00\x01\x02", b""],
+    ("content", "reason"),
+    [
+        ("%YAML:1.0\n---\nnothing: 1\n", "it lacks options, childs"),
+        ("%YAML:1.0\n---\noptions: {stride: 2}\n", "it lacks childs"),
+        (FOREST.replace("patchSize: 32", "patchSize: 0"), "options patchSize are no positive"),
+        (FOREST.replace("stride: 2, ", ""), "options stride are no positive"),
+        (FOREST.replace("numberOfTrees: 1", "numberOfTrees: 3"), "not of 3 trees"),
+        (FOREST.replace("featureIds: [[0, 0]]", "featureIds: [[0]]"), "different lengths"),
+        (FOREST.replace("childs: [[0, 0]]", "childs: 5"), "not of 1 trees"),
+        ("\x00\x01\x02", "cannot read it"),
+        ("", "cannot read it"),
+    ],
+    ids=str,
 )
-def test_a_file_that_is_no_forest_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_forest_is_named(content: str, reason: str, tmp_path: Path) -> None:
+    """OpenCV itself would end the process with some of these."""
     wrong = tmp_path / "forest.yml"
-    wrong.write_bytes(content)
-    with pytest.raises(DataError, match=r"forest\.yml' is no structured-forest"):
+    wrong.write_text(content)
+    with pytest.raises(DataError, match=rf"forest\.yml' is no structured-forest edge model: .*{reason}"):
         propose(scene(), "edge-boxes", edge_model=str(wrong))
 
 

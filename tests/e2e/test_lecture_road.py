@@ -179,6 +179,7 @@ WRONG_TRAINING: dict[str, tuple[list[str], list[str]]] = {
     "frozen expression": ([*PATCH, "--freeze", "("], ["'('"]),
     "start": ([*PATCH, "--init-from", "none.keras"], ["none.keras"]),
     "stages": ([*PATCH, "--stages", "none.json"], ["none.json"]),
+    "samples of nothing": ([*PATCH, "--samples-per-image", "4"], ["`samples_per_image`", "`sampling`"]),
 }
 
 
@@ -190,3 +191,15 @@ def test_training_that_cannot_be_is_one_line_and_no_run_folder(
     line = kseg(*start(flat, tmp_path / "run", *arguments)).error()
     assert all(word in line for word in words), line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sampling", ["patches", "balanced-pixels"])
+@pytest.mark.parametrize(("label", "found"), [(0, "'background'"), (255, "none")])
+def test_sampling_one_class_or_none_is_one_line_and_no_run_folder(
+    sampling: str, label: int, found: str, tmp_path: Path, kseg: Kseg
+) -> None:
+    data = folder(tmp_path / "data", lambda _: noise(SIZE, SIZE), lambda _: np.full((SIZE, SIZE), label))
+    line = kseg(*start(data, tmp_path / "run", *PATCH, "--sampling", sampling)).error()
+    assert "two classes" in line
+    assert found in line
+    assert not (tmp_path / "run").exists()

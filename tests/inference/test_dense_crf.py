@@ -14,6 +14,7 @@ from kseg.inference.refine.dense_crf import (
     PRESETS,
     DenseCRF,
     Kernel,
+    Preset,
     bilateral_filter,
     free_energy,
     mean_field,
@@ -218,16 +219,24 @@ def test_arguments_override_the_preset() -> None:
 
 
 def test_sheet_of_presets() -> None:
-    """The figures that are read from the releases' files."""
-    numbers = {
-        name: (p.w1, p.theta_alpha, p.theta_beta, p.w2, p.theta_gamma, p.iterations)
-        for name, p in PRESETS.items()
-    }
-    assert numbers["deeplab2"] == (4, 67, 3, 3, 1, 10)
-    assert numbers["deconvnet"] == (5, 20, 3, 3, 3, 10)
-    assert numbers["pydensecrf"] == (10, 80, 13, 3, 3, 5)
-    assert numbers["crf-rnn"][1:3] == (160, 3)
-    assert numbers["msrc"][3:] == (1, 1, 10)
+    """All figures: those of the releases' files, and those that the sheet gives from memory or as a range."""
+    assert set(PRESETS) == {"msrc", "deeplab1", "deeplab2", "deconvnet", "crf-rnn", "pydensecrf"}
+    assert PRESETS["deeplab2"] == Preset(4, 67, 3, 3, 1, 10, "symmetric")
+    assert PRESETS["deconvnet"] == Preset(5, 20, 3, 3, 3, 10, "symmetric")
+    assert PRESETS["pydensecrf"] == Preset(10, 80, 13, 3, 3, 5, "symmetric")
+    assert PRESETS["crf-rnn"] == Preset(5, 160, 3, 3, 3, 10, "after")
+    assert PRESETS["msrc"] == Preset(10, 61, 11, 1, 1, 10, "symmetric")
+    first = PRESETS["deeplab1"]
+    assert (first.w2, first.theta_gamma, first.iterations, first.normalization) == (3, 3, 10, "symmetric")
+    assert 5 <= first.w1 <= 10
+    assert 50 <= first.theta_alpha <= 100
+    assert 3 <= first.theta_beta <= 10
+
+
+def test_a_kernel_wider_than_the_image_costs_no_more_than_the_image() -> None:
+    values = np.random.default_rng(0).random((9, 12, 2), dtype=np.float32)
+    everywhere = spatial_filter(1e6)(values)
+    np.testing.assert_allclose(everywhere, np.broadcast_to(values.sum((0, 1)), values.shape), rtol=1e-4)
 
 
 @pytest.mark.parametrize("dimensions", [2, 5])

@@ -171,3 +171,12 @@ def test_what_cannot_be_stitched_is_named() -> None:
         ShiftAndStitchRuntime(no_enlargement, 2)
     with pytest.raises(UsageError, match="must be open"):
         ShiftAndStitchRuntime(fcn("FCN8s", input_shape=(64, 64, 3)), 2)
+
+
+@pytest.mark.parametrize("name", ["patchnet", "n4", "pinheirocnn", "recurrentcnn", "farabetnet"])
+def test_networks_that_mirror_their_border_are_refused(name: str) -> None:
+    """Behind zeros they would see another image; the patch nets among them stitch by themselves."""
+    model = create(name, num_classes=3, width=0.25, **({} if name == "farabetnet" else {"output_stride": 2}))
+    model.spec = toy_spec(3)
+    with pytest.raises(UsageError, match=r"mirrors its border.*output_stride"):
+        ShiftAndStitchRuntime(model, 2)

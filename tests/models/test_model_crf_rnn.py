@@ -134,6 +134,8 @@ def test_heads_of_the_base_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"base": "LRASPP", "encoder": "alexnett"}, "alexnett"),
         ({"encoder": None, "weights": "imagenet"}, "name the `encoder` too"),
         ({"encoder": "vgg16", "weights": "imagenet"}, r"Add std=\[1.0, 1.0, 1.0\]"),
+        ({"base_args": 5}, "`base_args` must map names"),
+        ({"base_args": "x"}, "`base_args` must map names"),
         ({"window": 4}, "`window` must be odd"),
         ({"theta_beta": 0}, "`theta_beta` must be a positive number"),
         ({"std": (1.0, 2.0)}, "`std` must be one number or one per channel"),

@@ -240,7 +240,7 @@ def test_operations_count_the_convolutions_at_every_scale() -> None:
 def test_wrong_arguments_are_named() -> None:
     for arguments, message in (
         ({"classifier": "mpl"}, "`classifier` must be one of .* Did you mean 'mlp'"),
-        ({"chroma": "uv"}, "`chroma` must be one of 'split', 'both'"),
+        ({"chroma": "uv"}, "`chroma` must be one of split, both"),
         ({"scales": 0}, "`scales` must be a positive integer. Received: scales=0"),
         ({"scales": 7}, "`scales` must be at most 6"),
         ({"hidden": 1.5}, "`hidden` must be a positive integer"),

@@ -44,3 +44,17 @@ def test_dense_forms_give_the_answers_of_the_windows(evaluator: str) -> None:
     dense = np.asarray(model(image))[0]
     assert dense.shape == (21, 33, 2)
     np.testing.assert_allclose([dense[y, x] for y, x in pixels], naive, atol=1e-5)
+
+
+def test_full_width_agrees_to_1e_5_of_its_largest_logit() -> None:
+    image = np.random.default_rng(0).normal(size=(1, 17, 18, 1)).astype("float32")
+    dilated, stitched = (
+        N4(input_shape=(None, None, 1), num_classes=2, evaluator=name) for name in ("dilated", "stitch")
+    )
+    stitched.set_weights(dilated.get_weights())
+    pixels = [(0, 0), (16, 17), (8, 3)]
+    naive = sliding_window(forms.patch_form(dilated), image[0], pixels=pixels)
+    dense = np.asarray(dilated(image))[0]
+    largest = np.abs(dense).max()
+    np.testing.assert_allclose(np.asarray(stitched(image))[0], dense, atol=1e-5 * largest)
+    np.testing.assert_allclose([dense[y, x] for y, x in pixels], naive, atol=1e-5 * largest)

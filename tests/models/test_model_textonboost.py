@@ -92,6 +92,11 @@ def test_known_and_unknown_sizes_agree_in_training_and_inference() -> None:
         ({"features": 512}, r"= 64 textons for each rectangle. Received: 16 textons"),
         ({"hidden": 0}, r"`hidden` must be a positive integer"),
         ({"largest": 3}, r"smallest <= largest"),
+        ({"seed": -1}, r"`seed` must be an integer >= 0"),
+        ({"seed": "x"}, r"`seed` must be"),
+        ({"quirks": "no"}, r"`quirks` must be true or false"),
+        ({"learn_textons": "false"}, r"`learn_textons` must be true or false"),
+        ({"name": 5}, r"`name` must be a text"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ import kseg
 from kseg.data import Sample, from_arrays, preprocess
 from kseg.errors import DataError, UsageError
 from kseg.models.forms import Head
-from kseg.training.sampling import CentreSampler, ForHeads, PatchBatches, SparseLabels
+from kseg.training.sampling import CentreSampler, ForHeads, PatchBatches, SparseLabels, balancing_weights
 
 SPEC = kseg.Spec(classes=("common", "rare", "absent"))
 
@@ -52,6 +53,17 @@ def test_one_labelled_class_is_refused() -> None:
     single = [Sample("s", s.image, np.zeros_like(s.mask), None) for s in samples(1)]
     with pytest.raises(DataError, match=r"at least two classes.*'common'"):
         CentreSampler(single, SPEC, True)
+
+
+@pytest.mark.parametrize(("labels", "found"), [((0, 255), "'common'"), ((255,), "none")])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_pixels_of_fewer_than_two_classes_are_refused(
+    balanced: bool, labels: tuple[int, ...], found: str
+) -> None:
+    masks = [np.resize(np.array(labels, np.uint8), s.mask.shape) for s in samples()]
+    batches = from_arrays([s.image for s in samples()], masks, SPEC, batch_size=2)
+    with pytest.raises(DataError, match=f"at least two classes.*images: {found}"):
+        SparseLabels(batches, 10, balanced)
 
 
 @pytest.mark.parametrize("size", [5, 6])
@@ -115,3 +127,61 @@ def test_heads_get_labels_of_their_own() -> None:
     assert len(images) == 4
     with pytest.raises(UsageError, match=r"'geometry' has 2 labels.*3 classes"):
         ForHeads(batches, [Head("geometry", None, labels=(1, 0))])
+
+
+def rare_in_few_images(images: int = 20) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Two classes in every image and a third one in the first image only; grey values of broad overlap."""
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((20, 30), np.uint8) for _ in range(images)]
+    for mask in masks:
+        mask[:3] = 1
+    masks[0][-6:] = 2
+    grey = [rng.normal(128 + 25 * mask, 25)[..., None] for mask in masks]
+    return [np.clip(values, 0, 255).repeat(3, -1).astype(np.uint8) for values in grey], masks
+
+
+def test_weights_make_up_for_batches_that_lack_a_class() -> None:
+    images, masks = rare_in_few_images()
+    batches = from_arrays(images, masks, SPEC, batch_size=2, shuffle=True)
+    sparse = SparseLabels(batches, 12, balanced=True)
+    drawn = np.zeros(3)
+    for epoch in range(20):
+        sparse.set_epoch(epoch)
+        for index in range(len(sparse)):
+            drawn += np.bincount(sparse[index][1].ravel(), minlength=256)[:3]
+    weights = balancing_weights(np.array([1.0, 1.0, 1 / 20]), 2)
+    assert drawn[2] < 0.15 * drawn[0]
+    np.testing.assert_allclose(drawn * weights / (drawn * weights).sum(), 1 / 3, atol=0.03)
+    assert (drawn * weights).sum() / drawn.sum() == pytest.approx(1, abs=0.05)
+    assert balancing_weights(np.array([1.0, 0.5, 0.0]), 4)[2] == 0
+
+
+@pytest.mark.parametrize("unit", ["pixels", "patches"])
+def test_balanced_sampling_raises_class_accuracy_and_lowers_pixel_accuracy(unit: str) -> None:
+    """Both samplings of Farabet's table: a softmax on one grey value, where the classes overlap."""
+    images, masks = rare_in_few_images()
+    data = [
+        Sample(str(i), image, mask, None) for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+    ]
+    accuracy: dict[bool, tuple[float, float]] = {}
+    for balanced in (False, True):
+        weights = None
+        if unit == "patches":
+            sampler = CentreSampler(data, SPEC, balanced)
+            batches = PatchBatches(sampler, SPEC, size=1, centre=0, batch_size=50, per_epoch=1000)
+        else:
+            whole = from_arrays(images, masks, SPEC, batch_size=2, shuffle=True)
+            batches = SparseLabels(whole, 50, balanced)
+            weights = balancing_weights(np.array([1.0, 1.0, 1 / 20]), 2) if balanced else None
+        keras.utils.set_random_seed(0)
+        image = keras.Input((None, None, 3))
+        model = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
+        loss = kseg.losses.PixelCrossEntropy(ignore_id=255, class_weights=weights)
+        model.compile(keras.optimizers.Adam(0.1), loss)
+        model.fit(batches, epochs=15, verbose=0)
+        predicted = model.predict(preprocess(np.stack(images), SPEC.normalization), verbose=0).argmax(-1)
+        truth = np.stack(masks)
+        classes = [(predicted[truth == label] == label).mean() for label in range(3)]
+        accuracy[balanced] = float(np.mean(classes)), float((predicted == truth).mean())
+    assert accuracy[True][0] > accuracy[False][0] + 0.05
+    assert accuracy[True][1] < accuracy[False][1] - 0.05

@@ -52,6 +52,8 @@ def test_differences_name_what_changes_the_numbers_only() -> None:
         ({"sampling": "balanced"}, "`sampling` must be one of"),
         ({"crops": "boxes"}, "`crops` must be one of objects, proposals"),
         ({"crops_args": {"per_image": 1}}, "needs `crops`"),
+        ({"samples_per_image": 8}, "`samples_per_image` needs `sampling`"),
+        ({"samples_per_image": 0, "sampling": "pixels"}, "samples_per_image=0"),
         ({"freeze": ""}, "`freeze` must be"),
         ({"momentum": 1}, "`momentum` must be in"),
         ({"lr_multipliers": {"bias": 0.0}}, r"positive number.*freeze"),

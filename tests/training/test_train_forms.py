@@ -15,6 +15,7 @@ import kseg
 from kseg.cli.main import main
 from kseg.errors import DataError, UsageError
 from kseg.training import TrainConfig, train
+from kseg.training.plan import make_plan
 from kseg.training.stages import read_stages, train_stages
 
 PATCH: dict[str, Any] = {"model": "patchnet", "model_args": {"width": 0.125}, "sampling": "balanced-patches"}
@@ -66,7 +67,8 @@ def test_a_resumed_run_on_patches_ends_like_an_uninterrupted_one(squares: Path, 
 def test_every_instance_of_a_recurrent_net_has_its_loss(squares: Path, tmp_path: Path, sampling: str) -> None:
     changes: dict[str, Any] = {"model": "recurrentcnn", "model_args": {"features": [4, 4], "instances": 2}}
     out = tmp_path / "run"
-    train(patches(squares, out, **{**changes, "sampling": sampling, "batch_size": 4, "epochs": 1}), quiet)
+    changes |= {"sampling": sampling, "batch_size": 4, "epochs": 1}
+    train(patches(squares, out, **changes, samples_per_image=None if sampling == "all" else 16), quiet)
     row = next(csv.DictReader((out / "history.csv").read_text().splitlines()))
     parts = [float(row["logits_loss"]), float(row["instance1_loss"])]
     assert float(row["loss"]) == pytest.approx(sum(parts), rel=0.05)
@@ -145,14 +147,70 @@ def test_batch_normalisation_is_measured_anew(squares: Path, tmp_path: Path) -> 
     assert changed == {"moving_mean", "moving_variance"}
 
 
-def test_a_split_of_one_class_is_refused_for_patches(tmp_path: Path) -> None:
+def test_images_get_the_normalisation_that_the_network_was_told(squares: Path, tmp_path: Path) -> None:
+    """FarabetNet undoes it before it turns the image to YUV."""
+    told = {"order": "bgr", "mean": [0.0, 10.0, 20.0], "std": [50.0, 60.0, 70.0]}
+    arguments = {"width": 0.25, "normalization": told}
+    wanted = config(squares, tmp_path / "run", model="farabetnet", model_args=arguments)
+    plan = make_plan(wanted, None, quiet)
+    assert plan.spec.normalization == kseg.spec.Normalization(**told)
+
+
+CAFFE = kseg.spec.Normalization(order="bgr", mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
+FCN: dict[str, Any] = {"encoder": "resnet18", "model_args": {"width": 0.125, "head_channels": 16}}
+
+
+@pytest.fixture
+def pretrained(squares: Path, tmp_path: Path) -> str:
+    """An FCN-32s that was trained on images as Caffe has them."""
+    model = kseg.models.FCN32s(num_classes=3, encoder="resnet18", width=0.125, head_channels=16)
+    spec = kseg.data.open(str(squares)).spec.replace(normalization=CAFFE)
+    kseg.save(model, tmp_path / "before.keras", spec=spec)
+    return str(tmp_path / "before.keras")
+
+
+def test_a_network_goes_on_with_the_normalisation_that_its_weights_have_learned(
+    squares: Path, tmp_path: Path, pretrained: str
+) -> None:
+    wanted = config(squares, tmp_path / "run", model="fcn16s", init_from=pretrained, **FCN)
+    plan = make_plan(wanted, None, quiet)
+    assert plan.spec.normalization == CAFFE
+    crf = {"base": "FCN32s", "base_args": FCN["model_args"]}
+    wanted = config(
+        squares, tmp_path / "run", model="crfrnn", encoder="resnet18", model_args=crf, init_from=pretrained
+    )
+    assert make_plan(wanted, None, quiet).arguments["std"] == [1.0, 1.0, 1.0]
+    record = {"resolved": plan.to_dict(), "data": plan.data_record}
+    gone = config(squares, tmp_path / "run", model="fcn16s", init_from="gone.keras", resume=True, **FCN)
+    assert make_plan(gone, record, quiet).spec.normalization == CAFFE
+
+
+def test_two_normalisations_at_once_are_refused(squares: Path, tmp_path: Path, pretrained: str) -> None:
+    arguments = {"width": 0.25, "normalization": {"order": "rgb"}}
+    wanted = config(squares, tmp_path / "run", model="farabetnet", model_args=arguments, init_from=pretrained)
+    with pytest.raises(UsageError, match=r"bgr mean \(104.*the argument `normalization` wants rgb"):
+        make_plan(wanted, None, quiet)
+
+
+@pytest.mark.parametrize("model", ["fcn16s", "crfrnn"])
+def test_a_second_head_is_trained_beside_the_first(squares: Path, tmp_path: Path, model: str) -> None:
+    head = {"geometric_classes": 2, "geometric_labels": [0, 1, 1], "output_head": "geometric"}
+    arguments = head if model == "fcn16s" else {"base": "FCN16s", "base_args": head}
+    with pytest.raises(UsageError, match=r"trained as .semantic.*kseg rebuild"):
+        train(config(squares, tmp_path / "run", model=model, model_args=arguments), quiet)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("sampling", ["patches", "balanced-patches", "pixels", "balanced-pixels"])
+def test_a_split_of_one_class_is_refused_for_sampling(tmp_path: Path, sampling: str) -> None:
     from PIL import Image
 
     folder = make_folder(tmp_path / "one", {"train": 2, "val": 1}, (40, 48))
     for path in (folder / "labels" / "train").iterdir():
         Image.fromarray(np.zeros((40, 48), np.uint8)).save(path)
     with pytest.raises(DataError, match="at least two classes"):
-        train(patches(folder, tmp_path / "run"), quiet)
+        train(patches(folder, tmp_path / "run", sampling=sampling), quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_killed_in_its_first_epoch_starts_from_the_given_weights_again(

@@ -85,9 +85,11 @@ def normalized(filter: Filter, shape: tuple[int, int], rule: str) -> Filter:
 def spatial_filter(theta: float) -> Filter:
     """Return the Gaussian of distance, standard deviation `theta` pixels, zero outside the image."""
     reach = max(1, round(_CUT * theta))
-    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / theta) ** 2).astype(np.float32)
 
     def filter(values: Floats) -> Floats:
+        # No two pixels are further apart than the image is long.
+        steps = min(reach, max(1, max(values.shape[:2]) - 1))
+        taps = np.exp(-0.5 * (np.arange(-steps, steps + 1) / theta) ** 2).astype(np.float32)
         filtered = cv2.sepFilter2D(values, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
         return np.asarray(filtered, np.float32).reshape(values.shape)
 

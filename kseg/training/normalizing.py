@@ -1,0 +1,70 @@
+"""How a run's images are normalised: as the weights that it starts from have learned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from kseg import encoders, saving
+from kseg.errors import UsageError
+from kseg.models.registry import Entry
+from kseg.spec import Normalization
+from kseg.training.config import TrainConfig
+
+
+def settle_normalization(
+    entry: Entry, arguments: Mapping[str, Any], config: TrainConfig, before: Mapping[str, Any] | None
+) -> Normalization:
+    """Return the normalisation of the images of a run.
+
+    That of the network to start from (`init_from`), of pretrained weights, or what the network was told with
+    an argument `normalization`; otherwise 0-255 goes to [-1, 1].
+
+    Args:
+        entry: the architecture.
+        arguments: of the network.
+        config: of the run.
+        before: `run.json` of the run to resume, whose file to start from may be gone.
+
+    Raises:
+        UsageError: if the network to start from and the weights or the argument want different ones.
+        ArtefactError: if the file to start from is not one of kseg's.
+    """
+    if before is not None and "normalization" in before["resolved"]:
+        return Normalization(**before["resolved"]["normalization"])
+    own = arguments.get("normalization")
+    wanted = _of_encoder(entry, arguments, config.weights) if own is None else Normalization(**own)
+    if config.init_from is None:
+        return wanted
+    learned = saving.read_spec(config.init_from).normalization
+    if learned != wanted and (own is not None or config.weights is not None):
+        asking = "--weights" if own is None else "the argument `normalization`"
+        raise UsageError(
+            f"The network in '{config.init_from}' was trained on images normalised with {_text(learned)}, "
+            f"and {asking} wants {_text(wanted)}. Leave one of the two out"
+        )
+    return learned
+
+
+def tell_network(entry: Entry, arguments: dict[str, Any], normalization: Normalization) -> None:
+    """Tell a network that undoes the normalisation which one it is, unless it knows; changes `arguments`."""
+    if normalization == Normalization():
+        return
+    told = {"std": list(normalization.std), "normalization": dataclasses.asdict(normalization)}
+    for name, value in told.items():
+        if name in entry.parameters and arguments.get(name) is None:
+            arguments[name] = value
+
+
+def _of_encoder(entry: Entry, arguments: Mapping[str, Any], weights: str | None) -> Normalization:
+    encoder = arguments.get("encoder", entry.default_encoder)
+    try:
+        return encoders.normalization(encoder, weights) if encoder else Normalization()
+    except UsageError:
+        # The model's own name for its own encoder (U-Net's "plain"); the model refuses what nobody knows.
+        return Normalization()
+
+
+def _text(normalization: Normalization) -> str:
+    return f"{normalization.order} mean {normalization.mean} std {normalization.std}"

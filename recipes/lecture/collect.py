@@ -52,6 +52,13 @@ CLAIMS = {
             "three scales, MLP": "farabet/seed{seed}/three_mlp/test.json",
         },
     ),
+    "samplings": Claim(
+        "Natural or class-balanced pixels (Farabet, three scales)",
+        {
+            "natural": "farabet/seed{seed}/pixels/test.json",
+            "balanced": "farabet/seed{seed}/balanced-pixels/test.json",
+        },
+    ),
     "regions": Claim(
         "Superpixels, superpixel CRF and tree cover",
         {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Patch network on sampled (patch, centre label) pairs, class-balanced and natural; scored as a dense network.
-# Trained with a coarse output (every 4th pixel) so that validation is cheap; scored there and at full resolution.
+# Patches are the same whatever the network's output stride is: it is 4 here, so that validation is cheap, and the
+# net is scored so and, rebuilt, at every pixel.
 source "$(dirname "$0")/common.sh"
 augment=() # patches are mirrored and nothing else
 for seed in $seeds; do

@@ -1,4 +1,4 @@
-"""The arguments `--ensemble` and `--ensemble-form` that `evaluate` and `predict` share."""
+"""The arguments `--ensemble...` that `evaluate` and `predict` share."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def _form(text: str) -> str:
     return text
 
 
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 2,1, received '{text}'") from error
+
+
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the options; `wrap` reads them."""
     group.add_argument(
@@ -37,12 +44,20 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         help="mean of the probabilities (default), or product: the model's scores times max(0, the other's), "
         "as EDeconvNet's code has it",
     )
+    group.add_argument(
+        "--ensemble-weights",
+        type=_weights,
+        default=None,
+        metavar="W,W...",
+        help="weights of the mean: of the model first, then of each --ensemble in order (default: equal)",
+    )
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse a form without an ensemble, before a model is opened."""
-    if args.ensemble_form is not None and not args.ensemble:
-        raise UsageError("--ensemble-form needs --ensemble FILE")
+    """Refuse a form or weights without an ensemble, before a model is opened."""
+    for option in ("form", "weights"):
+        if getattr(args, f"ensemble_{option}") is not None and not args.ensemble:
+            raise UsageError(f"--ensemble-{option} needs --ensemble FILE")
 
 
 def wrap(args: argparse.Namespace, predictor: Any, open_other: Callable[[str], Any]) -> Any:
@@ -58,11 +73,12 @@ def wrap(args: argparse.Namespace, predictor: Any, open_other: Callable[[str], A
     from kseg.inference.ensemble import EnsemblePredictor
 
     others = [open_other(path) for path in args.ensemble]
-    return EnsemblePredictor([predictor, *others], args.ensemble_form or "mean")
+    return EnsemblePredictor([predictor, *others], args.ensemble_form or "mean", args.ensemble_weights)
 
 
 def describe(args: argparse.Namespace) -> dict[str, Any] | None:
     """Return the ensemble as JSON values."""
     if not args.ensemble:
         return None
-    return {"form": args.ensemble_form or "mean", "with": list(args.ensemble)}
+    form = {"form": args.ensemble_form or "mean", "with": list(args.ensemble)}
+    return form if args.ensemble_weights is None else {**form, "weights": args.ensemble_weights}

@@ -103,6 +103,16 @@ def test_ensembles_and_edeconvnet(
     assert both["miou"] > 0.8
 
 
+def test_weights_of_the_mean_decide_between_networks_that_disagree(
+    files: dict[str, Path], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = (files["model"], "--data", data, "--ensemble", files["contrary"])
+    result = evaluated(capsys, *shared, "--ensemble-weights", "1000,1")
+    assert result["classes"][1]["acc"] == 1
+    assert result["options"]["ensemble"]["weights"] == [1000, 1]
+    assert evaluated(capsys, *shared, "--ensemble-weights", "1,1000")["classes"][1]["acc"] == 0
+
+
 def test_predict_takes_both_and_refiners_come_last(
     files: dict[str, Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +153,9 @@ def test_predict_takes_both_and_refiners_come_last(
         (["--ensemble", "OTHER", "--ensemble-form", "produkt"], ["Did you mean 'product'?"]),
         (["--ensemble", "OTHER", "--ensemble-form", "product", "--flip"], ["never positive"]),
         (["--ensemble-form", "mean"], ["needs --ensemble"]),
+        (["--ensemble-weights", "2,1"], ["needs --ensemble"]),
+        (["--ensemble", "OTHER", "--ensemble-weights", "2,x"], ["2,x"]),
+        (["--ensemble", "OTHER", "--ensemble-weights", "2"], ["`weights`", "(2)"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

@@ -1,8 +1,9 @@
 """Recurrent convolutional networks for scene labeling: one small net that corrects its own labels.
 
 The paper's text was not at hand. Kernels and patch sizes agree with receptive-field arithmetic; what rests on
-memory alone is an argument (`features`, `feedback`, `last_tanh`). Of the input it is remembered only that it had
-zero mean and unit variance, not over what: that is left to the normalisation of the images, as for every network.
+memory alone is an argument (`features`, `feedback`, `last_tanh`). Of the input it is remembered only that it
+had zero mean and unit variance, not over what: that is left to the normalisation of the images, as for every
+network.
 """
 
 from __future__ import annotations

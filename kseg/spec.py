@@ -59,6 +59,22 @@ class Normalization:
                 )
             object.__setattr__(self, name, values)
 
+    @classmethod
+    def of(cls, value: Normalization | Mapping[str, Any] | None) -> Normalization:
+        """Return a normalisation itself, made of a mapping of its fields, or the default one for None.
+
+        Raises:
+            UsageError: for anything else, unknown keys, or values out of range.
+        """
+        if value is None or isinstance(value, Normalization):
+            return value or cls()
+        known = [field.name for field in dataclasses.fields(cls)]
+        if not isinstance(value, Mapping) or not set(value) <= set(known):
+            raise UsageError(
+                f"A normalization must be a mapping with keys of {', '.join(known)}. Received: {value!r}"
+            )
+        return cls(**value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:

@@ -58,15 +58,7 @@ class _FromNormalized(keras.layers.Layer):
 
     def __init__(self, normalization: Normalization | Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        if isinstance(normalization, Mapping):
-            known = {field.name for field in dataclasses.fields(Normalization)}
-            if not set(normalization) <= known:
-                raise UsageError(
-                    f"{type(self).__name__} `normalization` may have the keys {', '.join(sorted(known))}. "
-                    f"Received: {dict(normalization)!r}"
-                )
-            normalization = Normalization(**normalization)
-        self.normalization = normalization or Normalization()
+        self.normalization = Normalization.of(normalization)
 
     def build(self, input_shape: tuple) -> None:
         if len(input_shape) != 4 or input_shape[-1] != 3:

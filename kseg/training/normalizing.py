@@ -34,7 +34,7 @@ def settle_normalization(
     if before is not None and "normalization" in before["resolved"]:
         return Normalization(**before["resolved"]["normalization"])
     own = arguments.get("normalization")
-    wanted = _of_encoder(entry, arguments, config.weights) if own is None else Normalization(**own)
+    wanted = _of_encoder(entry, arguments, config.weights) if own is None else Normalization.of(own)
     if config.init_from is None:
         return wanted
     learned = saving.read_spec(config.init_from).normalization

@@ -95,7 +95,7 @@ def test_refuses_other_channel_counts_and_unknown_keys() -> None:
         UsageError, match=r"RGBToLab takes colour images .* Received: shape \(None, 4, 4, 1\)"
     ):
         RGBToLab()(keras.Input((4, 4, 1)))
-    with pytest.raises(UsageError, match="RGBToYUV `normalization` may have the keys mean, order, std"):
+    with pytest.raises(UsageError, match="mapping with keys of order, mean, std"):
         RGBToYUV({"means": (0, 0, 0)})
 
 

@@ -21,6 +21,8 @@ from kseg.files import final_name
 if TYPE_CHECKING:
     import keras
 
+    from kseg.spec import Spec
+
 MINIMUM_IMAGES = 8
 Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 
@@ -161,6 +163,18 @@ def _plain(items: Iterable[Any], total: int | None, text: str) -> Iterable[Any]:
     return items
 
 
+def _check_same_network(name: str, artefact: Spec, reference: Spec) -> None:
+    """Refuse a reference of another architecture; weights of another training cannot be told."""
+    for field in ("architecture", "arch_args"):
+        own, other = getattr(artefact, field), getattr(reference, field)
+        if own and other and own != other:
+            raise UsageError(
+                f"'{name}' was exported from {artefact.architecture} with {dict(artefact.arch_args)}, and "
+                f"the reference is {reference.architecture} with {dict(reference.arch_args)}. Give the model "
+                "it was exported from"
+            )
+
+
 def verify(
     path: str | os.PathLike[str],
     *,
@@ -216,6 +230,7 @@ def verify(
                 f"'{Path(path).name}' and its reference know other classes: {spec.classes} and "
                 f"{expected.spec.classes}. Give the model it was exported from"
             )
+        _check_same_network(Path(path).name, spec, expected.spec)
         received = Predictor(runtime)
         images = spread(data, split=split, limit=limit).in_classes_of(spec)
         compared = _Comparison(spec.num_classes, spec.ignore_id)

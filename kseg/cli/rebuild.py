@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from kseg.cli.train import mapping
@@ -36,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     for name in SETTLED:
         if name in args.model_args:
             raise UsageError(f"`{name}` cannot be changed: the model's data settled it")
+    if Path(args.out).resolve() == Path(args.model).resolve():
+        raise UsageError(f"--out '{args.out}' is the model itself, which stays as it is: give another file")
     rebuilt = models.rebuild(saving.load(args.model), **args.model_args)
     spec = saving.save(rebuilt, args.out)
     outcome: dict[str, Any] = {

@@ -94,11 +94,12 @@ def _trained_on(folder: Path) -> str:
 
 
 def export_files(folder: Path) -> list[Path]:
-    """Return the artefacts in RUN/exports, in the order of the formats table."""
+    """Return the artefacts in RUN and RUN/exports, in the order of the formats table."""
     import deploy
 
     suffixes = [row.suffix for row in deploy.FORMATS.values()]
-    found = [path for path in (folder / EXPORTS).glob("*") if path.suffix in suffixes]
+    places = [*folder.glob("*"), *(folder / EXPORTS).glob("*")]
+    found = [path for path in places if path.suffix in suffixes]
     kept = [path for path in found if not path.name.endswith(".engine.onnx")]
     return sorted(kept, key=lambda path: (suffixes.index(path.suffix), path.name))
 

@@ -123,8 +123,8 @@ class ShiftAndStitchRuntime:
         if any(isinstance(layer, MirrorBorder) for layer in model.layers):
             raise UsageError(
                 f"Shift-and-stitch moves the image behind zeros, and '{model.name}' mirrors its border, so "
-                "its answers would change. A network with the argument `output_stride` gives finer ones "
-                "itself: kseg rebuild MODEL --model-args '{\"output_stride\": 1}'"
+                "its answers would change. A network whose argument `output_stride` is above 1 gives finer "
+                "ones itself: kseg rebuild MODEL --model-args '{\"output_stride\": 1}' --out FILE"
             )
         coarse = coarse_scores(model)
         if (

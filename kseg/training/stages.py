@@ -10,7 +10,7 @@ from typing import Any
 
 from kseg.errors import DataError, UsageError
 from kseg.training.config import TrainConfig
-from kseg.training.trainer import Say, train
+from kseg.training.trainer import Say, to_stderr, train
 
 
 def train_stages(stages: Sequence[TrainConfig], say: Say | None = None) -> list[dict[str, Any]]:
@@ -42,7 +42,9 @@ def train_stages(stages: Sequence[TrainConfig], say: Say | None = None) -> list[
             f"Each stage needs a run folder of its own. Received: {', '.join(stage.out for stage in stages)}"
         )
     results: list[dict[str, Any]] = []
-    for stage in stages:
+    for number, stage in enumerate(stages, start=1):
+        if len(stages) > 1:
+            (say or to_stderr)(f"stage {number} of {len(stages)}: {stage.model} in {stage.out}")
         if results and stage.init_from is None:
             stage = dataclasses.replace(stage, init_from=results[-1]["model"])
         results.append(train(stage, say))

@@ -56,7 +56,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         TrainingDivergedError: the loss became NaN or infinite.
         KeyboardInterrupt: on Ctrl-C, after saying how to go on.
     """
-    say = say or _to_stderr
+    say = say or to_stderr
     run = Path(config.out)
     before = _open_run(run, config)
     if before and before["status"] == "finished":
@@ -64,7 +64,6 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         return dict(before["result"])
     plan = make_plan(config, before, say)
     plan.precision, plan.precision_reason = settle_precision(config, plan, before)
-    say(f"precision {plan.precision}: {plan.precision_reason}")
     keras.utils.set_random_seed(config.seed)
     with precision.dtype_policy(plan.precision):
         fitted = compiled(config, plan)
@@ -74,6 +73,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     if before is None or not (run / checkpoint.FILE).is_file():
         copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
         start.adapt(fitted.network, plan.batches, say, known=copied)
+    say(f"precision {plan.precision}: {plan.precision_reason}")
     # From here on there is a run folder: every wrong argument was found before.
     info = _start_record(run, config, plan, before)
     try:
@@ -91,7 +91,8 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     return result
 
 
-def _to_stderr(line: str) -> None:
+def to_stderr(line: str) -> None:
+    """Print one line of progress where it does not mix with results."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -12,6 +12,7 @@ import deploy
 from deploy import metadata, verification
 from deploy.formats import NoDeviceError
 from deploy.images import draw, spread
+from kseg import models
 from kseg.errors import DataError, UsageError
 
 
@@ -94,6 +95,20 @@ def test_void_everywhere_and_bad_arguments(toy, exported, val_samples):
     other.spec = toy_spec().replace(classes=("a", "b"))
     with pytest.raises(UsageError, match="other classes"):
         deploy.verify(exported["tflite"], reference=other, data=val_samples)
+
+
+def test_a_reference_of_another_architecture_is_refused(tmp_path, val_samples):
+    """Its answers differ for other reasons than the export, and could even score better."""
+    made = {}
+    for width in (0.125, 0.25):
+        made[width] = models.create("unet", num_classes=2, width=width, depth=1)
+        made[width].spec = toy_spec().replace(
+            architecture="UNet", arch_args=dict(made[width].info.arch_args), input_size=(48, 64)
+        )
+    deploy.export(made[0.125], tmp_path / "m.onnx", verify=False)
+    with pytest.raises(UsageError, match=r"UNet with .*'width': 0.125.*UNet with .*'width': 0.25"):
+        deploy.verify(tmp_path / "m.onnx", reference=made[0.25], data=val_samples)
+    assert deploy.verify(tmp_path / "m.onnx", reference=made[0.125], data=val_samples).passed
 
 
 def test_few_images_are_noted(toy, exported, val_samples):

@@ -137,6 +137,10 @@ def test_a_recurrent_net_in_two_stages_with_fewer_instances_and_by_proposals(
     once = tmp_path / "once.keras"
     assert kseg("rebuild", second, "--model-args", '{"instances": 1}', "--out", once).code == 0
     assert "`instances`" in kseg("rebuild", second, "--model-args", '{"instances": 0}', "--out", once).error()
+    assert (
+        "the model itself"
+        in kseg("rebuild", second, "--model-args", '{"instances": 1}', "--out", second).error()
+    )
     wider = kseg("rebuild", second, "--model-args", '{"width": 0.4}', "--out", once).error()
     assert "width=0.4 has weights that the trained network lacks" in wider
 

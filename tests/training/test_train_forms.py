@@ -100,7 +100,10 @@ def stages_file(path: Path) -> Path:
 def test_a_stage_starts_from_the_one_before(squares: Path, tmp_path: Path) -> None:
     common = {**config(squares, tmp_path / "runs", epochs=1, ema=0.0).to_dict()}
     stages = read_stages(str(stages_file(tmp_path / "stages.json")), common)
-    results = train_stages(stages, quiet)
+    said: list[str] = []
+    results = train_stages(stages, said.append)
+    heads = [line.split(":")[0] for line in said if line.startswith("stage")]
+    assert heads == ["stage 1 of 2", "stage 2 of 2"]
     first, second = (kseg.load(result["model"]) for result in results)
     for layer in first.layers:
         pairs = zip(layer.get_weights(), second.get_layer(layer.name).get_weights(), strict=True)

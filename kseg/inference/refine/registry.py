@@ -87,7 +87,7 @@ _ENTRIES = (
         "kseg.inference.refine.tree_cover:TreeCover",
         "segmentation tree over superpixels; each pixel takes its purest segment's distribution",
         (
-            Argument("classifier", str, None, "file of train_segment_classifier (default: mean prediction)"),
+            Argument("classifier", str, None, "file of `kseg train-segments` (default: mean prediction)"),
             Argument(
                 "linkage", str, "average", "border contrast of merged segments: average or mst (faintest)"
             ),

@@ -143,7 +143,7 @@ def _read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
             if MEMBER not in archive.namelist():
                 raise ArtefactError(
                     f"'{file}' is no segment classifier: it lacks the member {MEMBER}. Make one with "
-                    "kseg.inference.refine.train_segment_classifier"
+                    "kseg train-segments"
                 )
             bad = archive.testzip()
             if bad is not None:

@@ -205,6 +205,12 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
         from kseg.training import record
 
         before = record.read(Path(given["out"]))
+        stages = sorted(path.parent.name for path in Path(given["out"]).glob("*/run.json"))
+        if before is None and stages:
+            raise UsageError(
+                f"'{given['out']}' holds the stages {', '.join(stages)}: go on with the command that made "
+                "them, its --stages and --resume"
+            )
         given = {**(before["arguments"] if before else {}), **given}
     missing = [f"--{name}" for name in ("model", "data") if name not in given]
     if missing:

@@ -134,6 +134,8 @@ def test_a_recurrent_net_in_two_stages_with_fewer_instances_and_by_proposals(
     first, second = (staged_run / stage / "model.keras" for stage in ("objects", "proposals"))
     assert package.load(second).spec.recipe["arguments"]["crops"] == "proposals"
     assert package.load(first).count_params() == package.load(second).count_params()
+    resumed = kseg("train", "--resume", "--out", staged_run).error()
+    assert "the stages objects, proposals" in resumed
     once = tmp_path / "once.keras"
     assert kseg("rebuild", second, "--model-args", '{"instances": 1}', "--out", once).code == 0
     assert "`instances`" in kseg("rebuild", second, "--model-args", '{"instances": 0}', "--out", once).error()

@@ -24,9 +24,6 @@ from kseg.spec import Spec
 
 Centres = NDArray[np.int64]
 
-# Batches that are simulated to learn how often a class is drawn; the rarest then errs by a few per cent.
-SIMULATED = 20_000
-
 
 def check_classes(found: Iterable[int], spec: Spec, images: int) -> None:
     """Refuse to sample where fewer than two classes are labelled: a classifier would learn nothing.
@@ -56,12 +53,16 @@ def balancing_weights(presence: NDArray[np.float64], batch_size: int) -> NDArray
         One weight per class, with a mean of one over the drawn pixels; 0 for a class that no image holds.
     """
     held = 1 - (1 - presence) ** batch_size
-    shown = np.random.default_rng(0).random((SIMULATED, len(held))) < held
-    shares = (shown / np.maximum(shown.sum(axis=1, keepdims=True), 1)).mean(axis=0)
-    shares /= max(shares.sum(), 1e-12)
-    drawn = shares > 0
+    drawn = np.flatnonzero(held)
+    shares = np.zeros(len(held))
+    for label in drawn:
+        # Chances that 0, 1, 2, … of the other classes are shown too; a class among n gets 1 / n.
+        others = np.ones(1)
+        for chance in held[drawn[drawn != label]]:
+            others = np.convolve(others, (1 - chance, chance))
+        shares[label] = held[label] * (others / np.arange(1, len(others) + 1)).sum()
     weights = np.zeros(len(held))
-    weights[drawn] = 1 / (drawn.sum() * shares[drawn])
+    weights[drawn] = shares.sum() / (len(drawn) * shares[drawn])
     return weights
 
 

@@ -154,6 +154,9 @@ def test_weights_make_up_for_batches_that_lack_a_class() -> None:
     np.testing.assert_allclose(drawn * weights / (drawn * weights).sum(), 1 / 3, atol=0.03)
     assert (drawn * weights).sum() / drawn.sum() == pytest.approx(1, abs=0.05)
     assert balancing_weights(np.array([1.0, 0.5, 0.0]), 4)[2] == 0
+    # Two batches: one class alone, or both; the second has a quarter of the draws, however rare that is.
+    np.testing.assert_allclose(balancing_weights(np.array([1.0, 0.5]), 1), [2 / 3, 2])
+    assert balancing_weights(np.array([1.0, 1e-7]), 1)[1] == pytest.approx(1e7)
 
 
 @pytest.mark.parametrize("unit", ["pixels", "patches"])

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from kseg.cli import values
 from kseg.errors import UsageError, did_you_mean
 
 
@@ -17,13 +18,6 @@ def _form(text: str) -> str:
             f"there is no form '{text}'.{did_you_mean(text, list(FORMS))} Known: {', '.join(FORMS)}"
         )
     return text
-
-
-def _weights(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers such as 2,1, received '{text}'") from error
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -46,7 +40,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--ensemble-weights",
-        type=_weights,
+        type=values.numbers("2,1"),
         default=None,
         metavar="W,W...",
         help="weights of the mean: of the model first, then of each --ensemble in order (default: equal)",
@@ -81,4 +75,4 @@ def describe(args: argparse.Namespace) -> dict[str, Any] | None:
     if not args.ensemble:
         return None
     form = {"form": args.ensemble_form or "mean", "with": list(args.ensemble)}
-    return form if args.ensemble_weights is None else {**form, "weights": args.ensemble_weights}
+    return form if args.ensemble_weights is None else {**form, "weights": list(args.ensemble_weights)}

@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from kseg.inference import Predictor
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers such as 0.75,1,1.25, received '{text}'"
-        ) from error
-
-
 def _number_in(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -49,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flip", action="store_true", help="average with the mirrored image")
     group.add_argument(
         "--scales",
-        type=_numbers,
+        type=values.numbers("0.75,1,1.25"),
         default=(1.0,),
         metavar="S,S",
         help="average over image scales, e.g. 0.75,1,1.25",

@@ -205,12 +205,8 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
         from kseg.training import record
 
         before = record.read(Path(given["out"]))
-        stages = sorted(path.parent.name for path in Path(given["out"]).glob("*/run.json"))
-        if before is None and stages:
-            raise UsageError(
-                f"'{given['out']}' holds the stages {', '.join(stages)}: go on with the command that made "
-                "them, its --stages and --resume"
-            )
+        if before is None:
+            _check_no_stages(Path(given["out"]))
         given = {**(before["arguments"] if before else {}), **given}
     missing = [f"--{name}" for name in ("model", "data") if name not in given]
     if missing:
@@ -219,6 +215,15 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
             "tfds:NAME or sample:nuclei"
         )
     return TrainConfig.from_dict(given)
+
+
+def _check_no_stages(out: Path) -> None:
+    stages = sorted(path.parent.name for path in out.glob("*/run.json"))
+    if stages:
+        raise UsageError(
+            f"'{out}' holds the stages {', '.join(stages)}: go on with the command that made them, "
+            "its --stages and --resume"
+        )
 
 
 def run(args: argparse.Namespace) -> int:

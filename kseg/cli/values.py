@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 
 def size(text: str) -> tuple[int, int]:
@@ -18,3 +19,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
     return int(text)
+
+
+def numbers(example: str) -> Callable[[str], tuple[float, ...]]:
+    """Return a parser of numbers with commas between them, whose error shows `example`."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(
+                f"expected numbers such as {example}, received '{text}'"
+            ) from error
+
+    return parse

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from kseg.errors import UsageError
 
 
-def check_wiring(source: keras.Model, target: keras.Model) -> None:
-    """Refuse weights for another draw of the connections that layers make at random (attribute `wiring`).
+def _namesakes(source: keras.Model, target: keras.Model) -> list[tuple[Any, Any]]:
+    """Return the layers of both that have one name and weights of the same shapes, or none."""
+    given = {layer.name: layer for layer in source.layers}
+    pairs = [(given[layer.name], layer) for layer in target.layers if layer.name in given]
+    return [
+        (old, new) for old, new in pairs if [w.shape for w in old.weights] == [w.shape for w in new.weights]
+    ]
 
-    Raises:
-        UsageError: if a layer of both has another wiring in `target`.
-    """
-    given = {layer.name: layer for layer in source.layers if hasattr(layer, "wiring")}
-    for layer in target.layers:
-        other = given.get(layer.name)
-        if other is None or [w.shape for w in other.weights] != [w.shape for w in layer.weights]:
-            continue
-        if other.wiring != layer.wiring:
+
+def _check_wiring(source: keras.Model, target: keras.Model) -> None:
+    """Refuse weights for another draw of the connections that layers make at random (attribute `wiring`)."""
+    for old, new in _namesakes(source, target):
+        if getattr(old, "wiring", None) != getattr(new, "wiring", None):
             raise UsageError(
-                f"Layer '{layer.name}' of {target.name} has other connections or regions than in "
+                f"Layer '{new.name}' of {target.name} has other connections or regions than in "
                 f"{source.name}, so its weights would stand at wrong places. Give both the same `seed` and "
                 "the same arguments of that layer"
             )
@@ -28,10 +31,7 @@ def check_wiring(source: keras.Model, target: keras.Model) -> None:
 
 def shared(source: keras.Model, target: keras.Model) -> list[str]:
     """Return the names of `target`'s layers whose weights have the shapes of their namesakes' in `source`."""
-    given = {layer.name: [w.shape for w in layer.weights] for layer in source.layers if layer.weights}
-    return [
-        layer.name for layer in target.layers if given.get(layer.name) == [w.shape for w in layer.weights]
-    ]
+    return [new.name for _, new in _namesakes(source, target) if new.weights]
 
 
 def transfer(source: keras.Model, target: keras.Model) -> list[str]:
@@ -54,7 +54,7 @@ def transfer(source: keras.Model, target: keras.Model) -> list[str]:
         >>> fine = FCN16s(num_classes=11, encoder="resnet18")
         >>> copied = transfer(coarse, fine)
     """
-    check_wiring(source, target)
+    _check_wiring(source, target)
     copied = shared(source, target)
     for name in copied:
         target.get_layer(name).set_weights(source.get_layer(name).get_weights())

@@ -19,6 +19,13 @@ train() {
 # What takes seconds per image is scored on 60 of the 233 test images, evenly spread, before and after.
 some=(--limit 60)
 
+# rebuilt RUN MODEL SCORE ARGS: RUN/MODEL.keras, RUN's network with other arguments, and its test scores in RUN/SCORE.json.
+rebuilt() {
+  local model="$1/$2.keras" scores="$1/$3.json"
+  [ -e "$model" ] || kseg rebuild "$1/model.keras" --model-args "$4" --out "$model"
+  [ -e "$scores" ] || kseg evaluate "$model" --data "$data" --split test --out "$scores"
+}
+
 # score RUN NAME [arguments]: test scores at original size into RUN/NAME.json.
 score() {
   local run=$1 name=$2

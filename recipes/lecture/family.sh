@@ -18,7 +18,5 @@ for seed in $seeds; do
   train "$r/8s_two_heads" --model fcn8s "${fcn[@]}" --seed "$seed" \
     --model-args '{"width": 0.5, "geometric_classes": 3, "geometric_labels": [0, 2, 2, 1, 1, 2, 2, 2, 2, 2, 2]}'
   for run in n4 cnn1 rcnn2 alexnet 8s_at_once 8s_two_heads; do score "$r/$run" test; done
-  geometric="$r/8s_two_heads/geometric.keras"
-  [ -e "$geometric" ] || kseg rebuild "$r/8s_two_heads/model.keras" --model-args '{"output_head": "geometric"}' --out "$geometric"
-  [ -e "$r/8s_two_heads/geometric.json" ] || kseg evaluate "$geometric" --data "$data" --split test --out "$r/8s_two_heads/geometric.json"
+  rebuilt "$r/8s_two_heads" geometric geometric '{"output_head": "geometric"}'
 done

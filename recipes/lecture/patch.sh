@@ -11,7 +11,6 @@ for seed in $seeds; do
     train "$r" --model patchnet --model-args '{"width": 0.5, "output_stride": 4, "dropout": 0.2}' --sampling "$name" \
       --samples-per-image 24 --batch-size 96 --epochs 16 --class-weights none --seed "$seed"
     score "$r" test
-    [ -e "$r/dense.keras" ] || kseg rebuild "$r/model.keras" --model-args '{"output_stride": 1}' --out "$r/dense.keras"
-    [ -e "$r/dense.json" ] || kseg evaluate "$r/dense.keras" --data "$data" --split test --out "$r/dense.json"
+    rebuilt "$r" dense dense '{"output_stride": 1}'
   done
 done

@@ -7,8 +7,6 @@ for seed in $seeds; do
   train "$r" --model recurrentcnn --model-args '{"variant": "rcnn3", "instances": 3, "output_stride": 8}' \
     --crop 96x128 --epochs 20 --learning-rate 0.003 --seed "$seed"
   for n in 1 2 3; do
-    [ -e "$r/model$n.keras" ] || kseg rebuild "$r/model.keras" \
-      --model-args "{\"instances\": $n, \"output_stride\": 2}" --out "$r/model$n.keras"
-    [ -e "$r/test$n.json" ] || kseg evaluate "$r/model$n.keras" --data "$data" --split test --out "$r/test$n.json"
+    rebuilt "$r" "model$n" "test$n" "{\"instances\": $n, \"output_stride\": 2}"
   done
 done

@@ -54,6 +54,8 @@ setup(
         # tensorflow-datasets imports it but declares it for old Pythons only
         "importlib_resources>=6",
         "pycocotools>=2.0.8",
+        # typed reading of JSON (kseg/records.py)
+        "msgspec>=0.19",
         "numpy>=1.26",
         "pillow>=11",
         # contrib: object proposals (selective search, edge boxes)

@@ -1,0 +1,184 @@
+"""The one way in for JSON from files and arguments: bounded, typed, refused in one line that says what and where.
+
+A record is described by a type (a `msgspec.Struct`, a dataclass such as `kseg.Spec`, `dict[str, float]` ...);
+what comes back has it. Nothing else in kseg calls a JSON parser on what it did not just write itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from kseg.errors import ArtefactError, DataError, KsegError
+from kseg.text import printable
+
+MAX_BYTES = 64 * 2**20
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63 - 1
+
+# Ranges that many records share.
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+Text = Annotated[str, msgspec.Meta(max_length=2**16)]
+
+_BOM = b"\xef\xbb\xbf"
+_AT = re.compile(r" - at (?:`key(?: in)?` in )?`(?P<path>\$.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
+_PLAIN = {
+    "`object`": "an object",
+    "`array`": "a list",
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`null`": "null",
+}
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the records that kseg reads: named fields, checked types; unknown fields are passed over."""
+
+
+def read(
+    path: str | Path,
+    kind: type[T],
+    *,
+    error: type[KsegError] = DataError,
+    remedy: str = "",
+    max_bytes: int = MAX_BYTES,
+) -> T:
+    """Read a JSON file as a `kind`.
+
+    Args:
+        path: the file, UTF-8, with or without a byte-order mark.
+        kind: type of the result.
+        error: what to raise.
+        remedy: last sentence of the message: what to do.
+        max_bytes: size of the file above which it is not read at all.
+
+    Raises:
+        KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message names
+            file, field, what was found and what was expected.
+    """
+    file = Path(path)
+    try:
+        if not file.is_file():
+            # A FIFO or a device would be waited for, for ever.
+            raise error(
+                f"'{printable(file)}' {'is no regular file' if file.exists() else 'does not exist'}"
+                f"{_sentence(remedy)}"
+            )
+        size = file.stat().st_size
+        if size > max_bytes:
+            raise error(
+                f"'{printable(file)}' has {size:,} bytes; at most {max_bytes:,} are read{_sentence(remedy)}"
+            )
+        content = file.read_bytes()
+    except OSError as failure:
+        raise error(f"'{printable(file)}' cannot be read: {failure.strerror or failure}") from failure
+    return parse(content, kind, where=f"'{printable(file)}'", error=error, remedy=remedy, max_bytes=max_bytes)
+
+
+def parse(
+    content: bytes | str,
+    kind: type[T],
+    *,
+    where: str,
+    error: type[KsegError] = DataError,
+    remedy: str = "",
+    max_bytes: int = MAX_BYTES,
+) -> T:
+    """Return the `kind` that JSON text holds. `where` names it in messages; the rest is as in `read`."""
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    if len(raw) > max_bytes:
+        raise error(f"{where} has {len(raw):,} bytes; at most {max_bytes:,} are read{_sentence(remedy)}")
+    raw = raw.removeprefix(_BOM)
+    try:
+        found = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as failure:
+        raise error(_told(failure, where, lambda: msgspec.json.decode(raw), remedy)) from failure
+    except (msgspec.DecodeError, UnicodeError) as failure:
+        raise error(f"{where} is not valid JSON: {failure}{_sentence(remedy)}") from failure
+    except RecursionError as failure:
+        raise error(
+            f"{where} is nested too deep (at most {MAX_DEPTH} levels){_sentence(remedy)}"
+        ) from failure
+    _check_bounds(found, where, error, remedy)
+    return found
+
+
+def convert(
+    value: Any, kind: type[T], *, where: str, error: type[KsegError] = ArtefactError, remedy: str = ""
+) -> T:
+    """Return values that were read already (dicts, lists, numbers) as a `kind`; arguments as in `parse`."""
+    _check_bounds(value, where, error, remedy)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as failure:
+        raise error(_told(failure, where, lambda: value, remedy)) from failure
+
+
+def _sentence(remedy: str) -> str:
+    return f". {remedy}" if remedy else ""
+
+
+def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str) -> str:
+    """Turn msgspec's message into ours: where, field, expected, received."""
+    text = str(failure)
+    match = _AT.search(text)
+    if match is None:
+        path, problem = "$", text
+    else:
+        path, problem = match["path"], text[: match.start()]
+    for name, plain in _PLAIN.items():
+        problem = problem.replace(name, plain)
+    problem = problem.replace(", got ", ", found ").replace(" | ", " or ")
+    if problem[:9] in ("Expected ", "Object co", "Object mi"):
+        problem = problem[0].lower() + problem[1:]
+    field = path.removeprefix("$").removeprefix(".")
+    received = _at(path, values) if match is not None and "missing required" not in problem else None
+    return (
+        f"{where}: {f'field `{printable(field, 120)}`: ' if field else ''}{printable(problem, 400)}"
+        f"{f'. Received: {printable(repr(received), 60)}' if received is not None else ''}{_sentence(remedy)}"
+    )
+
+
+def _at(path: str, values: Any) -> Any:
+    """Follow msgspec's path; None where it leads through a mapping's unnamed key."""
+    try:
+        value = values()
+        for step in _STEP.finditer(path):
+            if step["any"]:
+                return None
+            value = value[step["key"] if step["key"] is not None else int(step["index"])]
+    except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+        return None
+    return None if isinstance(value, dict | list) else value
+
+
+def _check_bounds(value: Any, where: str, error: type[KsegError], remedy: str) -> None:
+    """Refuse what only free-form fields can hold: depth that our own code could not walk, endless integers."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise error(f"{where} is nested too deep (at most {MAX_DEPTH} levels){_sentence(remedy)}")
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                below.extend(item.values())
+            elif isinstance(item, list | tuple):
+                below.extend(item)
+            elif isinstance(item, msgspec.Struct):
+                below.extend(getattr(item, name) for name in item.__struct_fields__)
+            elif dataclasses.is_dataclass(item) and not isinstance(item, type):
+                below.extend(getattr(item, field.name) for field in dataclasses.fields(item))
+            elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
+                raise error(f"{where} holds an integer of more than 63 bits{_sentence(remedy)}")
+        level, depth = below, depth + 1

@@ -1,4 +1,4 @@
-"""The one way in for JSON from files and arguments: bounded, typed, refused in one line that says what and where.
+"""The one way in for JSON from files and arguments: bounded, typed, refused in one line.
 
 A record is described by a type (a `msgspec.Struct`, a dataclass such as `kseg.Spec`, `dict[str, float]` ...);
 what comes back has it. Nothing else in kseg calls a JSON parser on what it did not just write itself.
@@ -64,8 +64,8 @@ def read(
         max_bytes: size of the file above which it is not read at all.
 
     Raises:
-        KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message names
-            file, field, what was found and what was expected.
+        KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message
+            names file, field, what was found and what was expected.
     """
     file = Path(path)
     try:
@@ -143,11 +143,10 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
     if problem[:9] in ("Expected ", "Object co", "Object mi"):
         problem = problem[0].lower() + problem[1:]
     field = path.removeprefix("$").removeprefix(".")
+    subject = f"field `{printable(field, 120)}`: " if field else ""
     received = _at(path, values) if match is not None and "missing required" not in problem else None
-    return (
-        f"{where}: {f'field `{printable(field, 120)}`: ' if field else ''}{printable(problem, 400)}"
-        f"{f'. Received: {printable(repr(received), 60)}' if received is not None else ''}{_sentence(remedy)}"
-    )
+    ending = f". Received: {printable(repr(received), 60)}" if received is not None else ""
+    return f"{where}: {subject}{printable(problem, 400)}{ending}{_sentence(remedy)}"
 
 
 def _at(path: str, values: Any) -> Any:

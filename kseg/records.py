@@ -163,7 +163,7 @@ def _at(path: str, values: Any) -> Any:
 
 
 def _check_bounds(value: Any, where: str, error: type[KsegError], remedy: str) -> None:
-    """Refuse what only free-form fields can hold: depth that our own code could not walk, endless integers."""
+    """Refuse what only free-form fields can hold: depth that our code could not walk, endless integers."""
     level, depth = [value], 0
     while level:
         if depth > MAX_DEPTH:
@@ -179,5 +179,5 @@ def _check_bounds(value: Any, where: str, error: type[KsegError], remedy: str) -
             elif dataclasses.is_dataclass(item) and not isinstance(item, type):
                 below.extend(getattr(item, field.name) for field in dataclasses.fields(item))
             elif isinstance(item, int) and not -MAX_INTEGER <= item <= MAX_INTEGER:
-                raise error(f"{where} holds an integer of more than 63 bits{_sentence(remedy)}")
+                raise error(f"{where} holds an integer beyond 63 bits{_sentence(remedy)}")
         level, depth = below, depth + 1

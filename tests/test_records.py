@@ -48,11 +48,11 @@ def test_good_record() -> None:
         ('{"arguments": {}, "best": {"epoch": "x", "score": 1}}', "`best.epoch`: expected a whole number"),
         (
             '{"arguments": {}, "best": {"epoch": -1, "score": 1}}',
-            "`best.epoch`: expected a whole number >= 0",
+            "expected a whole number >= 0",
         ),
         (
             '{"arguments": {}, "sizes": [1, "two"]}',
-            "`sizes[1]`: expected a whole number, found text. Received",
+            "`sizes[1]`: expected a whole number, found text",
         ),
         ('{"arguments": {}, "named": {"a": null}}', "`named[...]`: expected a whole number, found null"),
     ],
@@ -78,7 +78,7 @@ def test_depth_is_bounded(opening: bytes, levels: int) -> None:
 
 @pytest.mark.parametrize("digits", [20, 500, 5000])
 def test_digits_are_bounded(digits: int) -> None:
-    with pytest.raises(DataError, match=r"more than 63 bits|out of range"):
+    with pytest.raises(DataError, match=r"beyond 63 bits|out of range"):
         records.parse('{"arguments": {"x": ' + "9" * digits + "}}", Run, where="r")
 
 

@@ -65,10 +65,15 @@ def quiet() -> Iterator[None]:
         return
     verbosity, bars = absl_logging.get_verbosity(), tqdm_utils._active
     absl_logging.set_verbosity(absl_logging.ERROR)
+    # Its retries are warnings, one a file and try; the last failure is an error of ours.
+    web = logging.getLogger("urllib3")
+    web_level = web.level
+    web.setLevel(logging.ERROR)
     tfds.disable_progress_bar()
     try:
         yield
     finally:
+        web.setLevel(web_level)
         absl_logging.set_verbosity(verbosity)
         tqdm_utils.display_progress_bar(bars)
 

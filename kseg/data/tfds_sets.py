@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kseg import records
 from kseg.data import builders
 from kseg.data.folder_base import Content
+from kseg.data.reach import unreachable
 from kseg.data.sources import Sample, Samples, Source, open_split
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
@@ -136,6 +138,20 @@ def _find_set(name: str, features: Any, id_map: Mapping[int, int] | None) -> Mas
     return MaskSet(image, masks[0], tuple(names), {}, others=False)
 
 
+class _Downloaded(records.Record):
+    """What TFDS writes beside a finished download, as FILE.INFO."""
+
+    urls: list[str] = []  # noqa: RUF012 (msgspec copies it)
+
+
+def _downloaded(folder: Path) -> set[str]:
+    """Return the addresses whose files lie in TFDS' folder of downloads."""
+    found: set[str] = set()
+    for file in folder.glob("*.INFO") if folder.is_dir() else ():
+        found.update(records.read(file, _Downloaded).urls)
+    return found
+
+
 class TfdsSource(Source):
     """A TFDS set with masks: `open("tfds:NAME")` or `open("tfds:NAME/CONFIG")`."""
 
@@ -187,6 +203,7 @@ class TfdsSource(Source):
                 builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
                 if not builder.is_prepared():
                     builder = tfds.builder(name, data_dir=data_dir, try_gcs=False, file_format="array_record")
+                prepared = builder.is_prepared()
         except tfds.core.DatasetNotFoundError as error:
             raise UsageError(
                 f"TFDS has no set '{name}'.{did_you_mean(name, list(SETS))} "
@@ -194,8 +211,9 @@ class TfdsSource(Source):
             ) from error
         except Exception as error:
             raise DataError(f"tfds:{name} cannot be opened: {_one_line(error)}") from error
-        if builder.is_prepared():
+        if prepared:
             return builder
+        TfdsSource._check_reach(name, builder)
         print(
             f"kseg: tfds:{name} is not in {builder.data_dir}; downloading and preparing it", file=sys.stderr
         )
@@ -209,6 +227,23 @@ class TfdsSource(Source):
                 f"{_one_line(error)}. Prepare it with: tfds build {name} --file_format=array_record"
             ) from error
         return builder
+
+    @staticmethod
+    def _check_reach(name: str, builder: tfds.core.DatasetBuilder) -> None:
+        """Refuse at once what TFDS' downloader would refuse after ten retries of each file (3.5 minutes)."""
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            return  # nothing is downloaded: TFDS says what to fetch by hand
+        had = _downloaded(Path(builder.data_dir_root) / "downloads")
+        urls = [url for url in builder.url_infos or {} if url not in had]
+        if not builder.url_infos and builder.info.homepage:
+            urls = [builder.info.homepage]
+        reasons = unreachable(urls)
+        if reasons:
+            raise DataError(
+                f"tfds:{name} is not prepared in {builder.data_dir}, and the network does not answer "
+                f"({reasons}). On a machine with network, prepare it with: "
+                f"tfds build {name} --file_format=array_record; then copy the folder here"
+            )
 
     def _make_table(self, id_map: Mapping[int, int] | None) -> np.ndarray:
         table = np.full(256, self.spec.ignore_id) if self._set.others else np.arange(256)

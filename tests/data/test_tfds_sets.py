@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
+import json
+import os
 import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +21,8 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from kseg import data  # noqa: E402
+from kseg.data import tfds_sets  # noqa: E402
+from kseg.data.reach import unreachable  # noqa: E402
 from kseg.errors import DataError, UsageError  # noqa: E402
 
 SIZE = (12, 16)
@@ -175,14 +184,76 @@ def test_an_unlisted_set_without_class_names_asks_for_an_id_map(tmp_path: Path) 
     assert truths == sorted((1 - mask(index, [0, 1])[..., 0]).tobytes() for index in range(4))
 
 
-@pytest.mark.usefixtures("no_network")
-def test_a_set_that_is_not_on_disk_is_one_line_without_network(
+_OFFLINE = """
+import socket, sys, time
+
+def hang(*args, **kwargs):
+    time.sleep(60)
+
+def refuse(*args, **kwargs):
+    raise socket.gaierror(-2, "Name or service not known")
+
+{patch}
+from kseg.cli.main import main
+sys.exit(main(["check-data", "tfds:oxford_iiit_pet"]))
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    ["socket.getaddrinfo = refuse", "socket.getaddrinfo = hang"],
+    ids=["no name server", "a name server that never answers"],
+)
+def test_a_set_that_is_not_on_disk_is_one_line_within_ten_seconds_offline(patch: str, tmp_path: Path) -> None:
+    """Time is counted from the request on: importing TFDS takes seconds on a busy machine."""
+    environment = {**os.environ, "TFDS_DATA_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _OFFLINE.format(patch=patch)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+    assert time.monotonic() - start < 30  # 10 s and the start of Python on a loaded machine; it was 210 s
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    for words in ("not prepared in", "network does not answer", "tfds build oxford_iiit_pet"):
+        assert words in done.stderr
+
+
+def test_the_question_for_the_network_is_bounded_and_one_answer_is_enough() -> None:
+    with (
+        contextlib.closing(socket.socket()) as silent,
+        http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server,
+    ):
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # takes the connection and says nothing
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        quiet = f"http://127.0.0.1:{silent.getsockname()[1]}/a.zip"
+        start = time.monotonic()
+        assert "127.0.0.1" in str(unreachable([quiet], seconds=1.0))
+        assert time.monotonic() - start < 5
+        # 501 Not Implemented is an answer.
+        assert unreachable([quiet, f"http://127.0.0.1:{server.server_port}/b"], seconds=20.0) is None
+        server.shutdown()
+    assert unreachable([]) is None
+    assert unreachable(["ftp://nowhere.invalid/c"]) is None
+
+
+def test_files_downloaded_before_are_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # TFDS tries again with pauses
-    with pytest.raises(DataError, match=r"not prepared in .*tfds build oxford_iiit_pet") as caught:
-        data.open("tfds:oxford_iiit_pet", data_dir=tmp_path)
-    assert "\n" not in str(caught.value)
+    asked: list[str] = []
+    monkeypatch.setattr(tfds_sets, "unreachable", lambda urls: asked.extend(urls))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *args, **kwargs: None)
+    urls = list(tfds.builder_cls("oxford_iiit_pet").url_infos)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "pets.INFO").write_text(json.dumps({"urls": urls[:1], "url_info": {}}))
+    data.open("tfds:oxford_iiit_pet", data_dir=tmp_path)
+    assert len(urls) == 2
+    assert asked == urls[1:]
 
 
 @pytest.mark.usefixtures("no_network")

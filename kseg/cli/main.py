@@ -22,6 +22,7 @@ from kseg.errors import KsegError, did_you_mean
 COMMANDS = {
     "quickstart": "quickstart",
     "models": "models",
+    "convert-data": "convert_data",
     "check-data": "check_data",
     "class-weights": "class_weights",
     "train": "train",

@@ -24,12 +24,14 @@ _NAMES = {
     "preprocess": "normalize",
     "Palette": "palette",
     "check": "check",
+    "convert": "convert",
     "class_weights": "weights",
 }
 
 if TYPE_CHECKING:
     from kseg.data.batches import Batches, from_arrays, load
     from kseg.data.check import check
+    from kseg.data.convert import convert
     from kseg.data.instances import Instances
     from kseg.data.normalize import preprocess
     from kseg.data.palette import Palette
@@ -48,6 +50,7 @@ __all__ = [
     "Source",
     "check",
     "class_weights",
+    "convert",
     "from_arrays",
     "load",
     "open",

@@ -56,6 +56,12 @@ def _images_by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
+def pair(images: Path, labels: Path) -> tuple[Item, ...]:
+    """Return the images below a folder in name order, each with the label map of its name, if any."""
+    maps = _images_by_name(labels)
+    return tuple(Item(name, image, maps.get(name)) for name, image in _images_by_name(images).items())
+
+
 def _id_map(values: Any) -> dict[int, int] | None:
     """Read `id_map` of a `classes.json`; JSON keys are text."""
     if values is None:
@@ -92,18 +98,18 @@ class SemanticFolder(Folder):
             raise DataError(f"{path / CLASSES_FILE}: {error}") from error
         self._id_map = dict(id_map) if id_map is not None else own_map
         self._palette = own_palette if palette is None else self._make_palette(palette, spec, values)
-        items = {}
-        for folder in sorted(entry for entry in (path / "images").iterdir() if entry.is_dir()):
-            labels = _images_by_name(path / "labels" / folder.name)
-            items[folder.name] = tuple(
-                Item(name, image, labels.get(name)) for name, image in _images_by_name(folder).items()
-            )
+        items = self._list(path)
         options: dict[str, Any] = {}
         if self._palette is not None:
             options["palette"] = self._palette.colors
         if self._id_map is not None:
             options["id_map"] = sorted(self._id_map.items())
         super().__init__(path, spec, items, "semantic", options)
+
+    @staticmethod
+    def _list(path: Path) -> dict[str, tuple[Item, ...]]:
+        folders = sorted(entry for entry in (path / "images").iterdir() if entry.is_dir())
+        return {folder.name: pair(folder, path / "labels" / folder.name) for folder in folders}
 
     @staticmethod
     def _read_classes(path: Path) -> dict[str, Any]:

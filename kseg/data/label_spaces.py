@@ -126,6 +126,50 @@ _SIFT_FLOW = (
 # Labels of SIFT Flow count from 1; 0 (in the geometric files also -1) is void.
 _FROM_ONE = {0: IGNORE_ID, **{label: label - 1 for label in range(1, 34)}}
 
+# Cityscapes' classes of evaluation: id in labelIds files -> name, colour (cityscapesScripts, labels.py).
+_CITYSCAPES: dict[int, tuple[str, Color]] = {
+    7: ("road", (128, 64, 128)),
+    8: ("sidewalk", (244, 35, 232)),
+    11: ("building", (70, 70, 70)),
+    12: ("wall", (102, 102, 156)),
+    13: ("fence", (190, 153, 153)),
+    17: ("pole", (153, 153, 153)),
+    19: ("traffic light", (250, 170, 30)),
+    20: ("traffic sign", (220, 220, 0)),
+    21: ("vegetation", (107, 142, 35)),
+    22: ("terrain", (152, 251, 152)),
+    23: ("sky", (70, 130, 180)),
+    24: ("person", (220, 20, 60)),
+    25: ("rider", (255, 0, 0)),
+    26: ("car", (0, 0, 142)),
+    27: ("truck", (0, 0, 70)),
+    28: ("bus", (0, 60, 100)),
+    31: ("train", (0, 80, 100)),
+    32: ("motorcycle", (0, 0, 230)),
+    33: ("bicycle", (119, 11, 32)),
+}
+_CITY_INDEX = {identity: index for index, identity in enumerate(_CITYSCAPES)}
+# fmt: off
+_ADE = (
+    "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "windowpane", "grass", "cabinet",
+    "sidewalk", "person", "earth", "door", "table", "mountain", "plant", "curtain", "chair", "car", "water",
+    "painting", "sofa", "shelf", "house", "sea", "mirror", "rug", "field", "armchair", "seat", "fence",
+    "desk", "rock", "wardrobe", "lamp", "bathtub", "railing", "cushion", "base", "box", "column",
+    "signboard", "chest of drawers", "counter", "sand", "sink", "skyscraper", "fireplace", "refrigerator",
+    "grandstand", "path", "stairs", "runway", "case", "pool table", "pillow", "screen door", "stairway",
+    "river", "bridge", "bookcase", "blind", "coffee table", "toilet", "flower", "book", "hill", "bench",
+    "countertop", "stove", "palm", "kitchen island", "computer", "swivel chair", "boat", "bar",
+    "arcade machine", "hovel", "bus", "towel", "light", "truck", "tower", "chandelier", "awning",
+    "streetlight", "booth", "television receiver", "airplane", "dirt track", "apparel", "pole", "land",
+    "bannister", "escalator", "ottoman", "bottle", "buffet", "poster", "stage", "van", "ship", "fountain",
+    "conveyer belt", "canopy", "washer", "plaything", "swimming pool", "stool", "barrel", "basket",
+    "waterfall", "tent", "bag", "minibike", "cradle", "oven", "ball", "food", "step", "tank", "trade name",
+    "microwave", "pot", "animal", "bicycle", "lake", "dishwasher", "screen", "blanket", "sculpture", "hood",
+    "sconce", "vase", "traffic light", "tray", "ashcan", "fan", "pier", "crt screen", "plate", "monitor",
+    "bulletin board", "shower", "radiator", "glass", "clock", "flag",
+)
+# fmt: on
+
 _SPACES = {
     space.name: space
     for space in (
@@ -172,6 +216,21 @@ _SPACES = {
             _spread_colors(3),
             file_ids={old: new for old, new in _FROM_ONE.items() if old < 4},
             source="SIFT Flow, geometric; order of data/sift-flow/classes.txt of FCN; colours are kseg's",
+        ),
+        LabelSpace(
+            "cityscapes19",
+            tuple(name for name, _ in _CITYSCAPES.values()),
+            tuple(color for _, color in _CITYSCAPES.values()),
+            void_color=(0, 0, 0),
+            file_ids={identity: _CITY_INDEX.get(identity, IGNORE_ID) for identity in range(34)},
+            source="Cityscapes; the 19 classes of its evaluation by trainId; masks are labelIds files",
+        ),
+        LabelSpace(
+            "ade150",
+            _ADE,
+            _spread_colors(len(_ADE)),
+            file_ids={0: IGNORE_ID, **{label: label - 1 for label in range(1, len(_ADE) + 1)}},
+            source="SceneParse150 (ADE20K); first names of objectInfo150.txt; 0 is void; colours are kseg's",
         ),
     )
 }

@@ -22,33 +22,14 @@ import tensorflow_datasets as tfds
 from kseg import records
 from kseg.data import builders
 from kseg.data.folder_base import Content
+from kseg.data.label_spaces import label_space
 from kseg.data.reach import unreachable
 from kseg.data.sources import Sample, Samples, Source, open_split
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
 
 _PETS = ("pet", "background", "border")
-_CITYSCAPES = {
-    7: ("road", (128, 64, 128)),
-    8: ("sidewalk", (244, 35, 232)),
-    11: ("building", (70, 70, 70)),
-    12: ("wall", (102, 102, 156)),
-    13: ("fence", (190, 153, 153)),
-    17: ("pole", (153, 153, 153)),
-    19: ("traffic light", (250, 170, 30)),
-    20: ("traffic sign", (220, 220, 0)),
-    21: ("vegetation", (107, 142, 35)),
-    22: ("terrain", (152, 251, 152)),
-    23: ("sky", (70, 130, 180)),
-    24: ("person", (220, 20, 60)),
-    25: ("rider", (255, 0, 0)),
-    26: ("car", (0, 0, 142)),
-    27: ("truck", (0, 0, 70)),
-    28: ("bus", (0, 60, 100)),
-    31: ("train", (0, 80, 100)),
-    32: ("motorcycle", (0, 0, 230)),
-    33: ("bicycle", (119, 11, 32)),
-}
+_CITYSCAPES = label_space("cityscapes19")
 # TFDS' scene_parse150 carries the instance annotations of the Places Challenge 2017: 100 categories.
 # fmt: off
 _PLACES = (
@@ -96,9 +77,9 @@ SETS = {
     "cityscapes": MaskSet(
         "image_left",
         "segmentation_label",
-        tuple(name for name, _ in _CITYSCAPES.values()),
-        {identity: index for index, identity in enumerate(_CITYSCAPES)},
-        palette=tuple(color for _, color in _CITYSCAPES.values()),
+        _CITYSCAPES.classes,
+        _CITYSCAPES.file_ids or {},
+        palette=_CITYSCAPES.colors,
     ),
     "scene_parse150": MaskSet(
         "image", "annotation", _PLACES, {index + 1: index for index in range(len(_PLACES))}
@@ -138,7 +119,7 @@ def _find_set(name: str, features: Any, id_map: Mapping[int, int] | None) -> Mas
     return MaskSet(image, masks[0], tuple(names), {}, others=False)
 
 
-class _Downloaded(records.Record):
+class _Downloaded(records.Record, frozen=True, kw_only=True):
     """What TFDS writes beside a finished download, as FILE.INFO."""
 
     urls: list[str] = []  # noqa: RUF012 (msgspec copies it)

@@ -39,6 +39,8 @@ def test_every_space_has_a_spec_and_a_palette_that_agree(space: LabelSpace) -> N
         ("stanford8", 8, {0: "sky", 7: "foreground object"}),
         ("siftflow33", 33, {0: "awning", 16: "mountain", 32: "window"}),
         ("siftflow_geometric3", 3, {0: "sky", 2: "vertical"}),
+        ("cityscapes19", 19, {0: "road", 13: "car", 18: "bicycle"}),
+        ("ade150", 150, {0: "wall", 12: "person", 20: "car", 149: "flag"}),
     ],
 )
 def test_class_lists(name: str, count: int, known: dict[int, str]) -> None:
@@ -63,7 +65,7 @@ def test_camvid_is_the_class_list_of_the_shared_data(shared_data: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"no label space 'msrc'.*Did you mean 'msrc21'.*camvid11, msrc21"):
+    with pytest.raises(UsageError, match=r"no label space 'msrc'.*Did you mean 'msrc21'.*camvid11, cityscapes19, msrc21"):
         label_space("msrc")
 
 

@@ -29,6 +29,8 @@ EXTRAS = {
         "mypy>=1.13",
         "import-linter>=2.1",
         "psutil>=6",
+        # writes what kseg's reader of CVAT reads
+        "cvat-sdk>=2.40",
     ],
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
@@ -54,6 +56,8 @@ setup(
         # tensorflow-datasets imports it but declares it for old Pythons only
         "importlib_resources>=6",
         "pycocotools>=2.0.8",
+        # CVAT's XML; pure Python, 25 kB
+        "defusedxml>=0.7",
         # typed reading of JSON (kseg/records.py)
         "msgspec>=0.19",
         "numpy>=1.26",

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote"
     )
     parser.add_argument("--data", required=True, metavar="SRC", help="folder, tfds:NAME or sample:nuclei")
-    parser.add_argument("--split", default="val", help="which split to score (val)")
+    parser.add_argument("--split", help="which split to score (val; where the data has one only, that)")
     parser.add_argument(
         "--limit",
         type=values.positive,
@@ -49,11 +49,13 @@ def run(args: argparse.Namespace) -> int:
     from kseg.cli.output import closing_line, print_json, progress
     from kseg.inference import evaluate
 
-    samples = data.open(args.data).samples(args.split, limit=args.limit)
+    source = data.open(args.data)
+    split = args.split or (next(iter(source.splits)) if len(source.splits) == 1 else "val")
+    samples = source.samples(split, limit=args.limit)
     predictor = predictor_options.build(args)
     start = time.perf_counter()
     confusion = evaluate(
-        predictor, samples, progress=lambda items: progress(items, len(samples), f"scoring {args.split}")
+        predictor, samples, progress=lambda items: progress(items, len(samples), f"scoring {split}")
     )
     seconds = time.perf_counter() - start
     scores = confusion.scores()
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "model": args.model,
         "runtime": predictor.runtime.name,
         "data": args.data,
-        "split": args.split,
+        "split": split,
         "images": len(samples),
         "pixels": confusion.total,
         **{key: scores[key] for key in _SUMMARY},

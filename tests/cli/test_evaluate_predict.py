@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,22 @@ def test_evaluate_json_equals_counting_by_hand(
     assert dark["acc"] == 1
     assert bright["iou"] == pytest.approx((pixels / 2) / (pixels / 2 + rows))
     assert result["miou"] == pytest.approx((dark["iou"] + bright["iou"]) / 2)
+
+
+def test_a_folder_with_a_test_split_only_is_scored_without_a_word(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("images", "labels"):
+        shutil.copytree(data / kind / "val", tmp_path / "only" / kind / "test")
+    shutil.copy(data / "classes.json", tmp_path / "only")
+    scores = []
+    for more in (["--split", "test"], []):
+        assert main(["evaluate", str(model), "--data", str(tmp_path / "only"), "--json", *more]) == 0
+        printed = capsys.readouterr()
+        assert printed.err.strip().splitlines() == ["scoring test: 3 …"]
+        scores.append(json.loads(printed.out))
+    assert scores[0]["split"] == scores[1]["split"] == "test"
+    assert scores[0]["miou"] == scores[1]["miou"]
 
 
 def test_evaluate_prints_a_table_and_the_next_command(

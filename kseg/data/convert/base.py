@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections import Counter
@@ -242,14 +243,21 @@ def safe_name(name: str, where: str) -> str:
 
 
 def plain_files(root: Path, *suffixes: str) -> list[Path]:
-    """Return the regular files below a folder with one of these suffixes, in name order; no hidden ones."""
-    return [
-        path
-        for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
+    """Return the regular files below a folder with one of these suffixes, in name order; no hidden ones.
+
+    Links to folders are followed, each folder once.
+    """
+    found, seen = [], set[str]()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        inside[:] = [name for name in inside if not name.startswith(".")]
+        place = os.path.realpath(folder)
+        if place in seen:
+            inside.clear()
+            continue
+        seen.add(place)
+        paths = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
+    return sorted(found)
 
 
 class ImageFiles:
@@ -258,7 +266,7 @@ class ImageFiles:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.all = plain_files(root, *IMAGE_SUFFIXES)
-        self._by_path = {path.relative_to(root).as_posix(): path for path in self.all}
+        self._known = set(self.all)
         self._by_name: dict[str, list[Path]] = {}
         for path in self.all:
             self._by_name.setdefault(path.name, []).append(path)
@@ -277,11 +285,9 @@ class ImageFiles:
         """
         path = PurePosixPath(wanted.replace("\\", "/"))
         for folder in (near, self.root):
-            direct = (folder / path).resolve()
-            if direct.is_relative_to(self.root):
-                found = self._by_path.get(direct.relative_to(self.root).as_posix())
-                if found is not None:
-                    return found
+            direct = Path(os.path.normpath(folder / path))
+            if direct in self._known:
+                return direct
         named = self._by_name.get(path.name, [])
         ending = [entry for entry in named if entry.parts[-len(path.parts) :] == path.parts]
         for candidates in (ending, named):

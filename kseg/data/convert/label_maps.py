@@ -246,8 +246,8 @@ class Ade20k(LabelMaps):
     def read(self) -> None:
         if self._is_full(self.root):
             raise DataError(
-                f"{self.root} is the full ADE20K (*_seg.png with 3,688 names, kept in a pickle, which can "
-                "run code and is not read). Take its edition for training, SceneParse150 (ADEChallengeData2016)"
+                f"{self.root} is the full ADE20K (*_seg.png, its names kept in a pickle, which "
+                "can run code and is not read). Take SceneParse150 (ADEChallengeData2016)"
             )
         self.needs(self.fits(self.root))
         self.has_its_own_classes("SceneParse150")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,7 +118,7 @@ def divide(
         note = "no names belong together, so images were divided one by one"
     groups = _Groups(keys, contents)
     groups.deal(shares, wanted, seed)
-    groups.bring_classes_into_train(wanted)
+    groups.bring_classes_into_train()
     return Division(tuple(NAMES[groups.place[key]] for key in keys), note)
 
 
@@ -159,24 +159,29 @@ class _Groups:
         for key in keys:
             give(key, max(wanted, key=lambda index: owed[index]))
 
-    def bring_classes_into_train(self, wanted: Sequence[int]) -> None:
+    def bring_classes_into_train(self) -> None:
         """Exchange groups so that train has every class, while each split keeps one group at least."""
-        for missing in sorted(set().union(*self.classes.values()) - self._in_train()):
-            holders = [key for key in sorted(self.place) if self.place[key] and missing in self.classes[key]]
-            key = min(holders, key=lambda entry: self.size[entry])
-            split = self.place[key]
-            self.place[key] = 0
-            spare = [
-                other
-                for other in sorted(self.place)
-                if self.place[other] == 0 and other != key and self.classes[other] <= self._in_train(other)
-            ]
-            if spare:
-                back = min(spare, key=lambda entry: abs(self.size[entry] - self.size[key]))
-                self.place[back] = split
-            elif split not in self.place.values():
-                self.place[key] = split  # an empty split would be worse
+        for wanted in sorted(set().union(*self.classes.values())):
+            holders = [key for key in sorted(self.place) if wanted in self.classes[key]]
+            if any(self.place[key] == 0 for key in holders):
+                continue
+            for key in sorted(holders, key=lambda entry: self.size[entry]):
+                if self._exchange(key):
+                    break
 
-    def _in_train(self, without: str | None = None) -> set[int]:
-        inside = (self.classes[key] for key, place in self.place.items() if place == 0 and key != without)
-        return set().union(*inside)
+    def _exchange(self, key: str) -> bool:
+        """Put a group into train and, for it, one out of train whose classes others there have too."""
+        split, self.place[key] = self.place[key], 0
+        inside = [other for other in sorted(self.place) if self.place[other] == 0]
+        held = Counter(value for other in inside for value in self.classes[other])
+        spare = [
+            other
+            for other in inside
+            if other != key and all(held[value] > 1 for value in self.classes[other])
+        ]
+        if spare:
+            self.place[min(spare, key=lambda other: abs(self.size[other] - self.size[key]))] = split
+        elif split not in self.place.values():
+            self.place[key] = split  # an empty split would be worse
+            return False
+        return True

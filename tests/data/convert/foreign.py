@@ -56,7 +56,12 @@ def voc(root: Path) -> dict[str, np.ndarray]:
 
 def cvat_masks(root: Path) -> dict[str, np.ndarray]:
     """CVAT's "Segmentation mask 1.1": colours by labelmap.txt, one list default.txt."""
-    colors = {"background": (0, 0, 0), "cat": (250, 50, 83), "ignored": (224, 224, 192), "dog": (51, 221, 255)}
+    colors = {
+        "background": (0, 0, 0),
+        "cat": (250, 50, 83),
+        "ignored": (224, 224, 192),
+        "dog": (51, 221, 255),
+    }
     write(
         root / "labelmap.txt",
         "# label:color_rgb:parts:actions\n"
@@ -87,7 +92,8 @@ def cityscapes(root: Path) -> dict[str, np.ndarray]:
         image(root / "leftImg8bit" / split / city, f"{stem}_leftImg8bit.png")
         raw = ids(3, list(train_ids)) if split != "test" else np.full(SIZE, 3, np.uint8)
         wanted = np.vectorize(train_ids.get)(raw).astype(np.uint8)
-        png(root / "gtFine" / split / city / f"{stem}_gtFine_{end}.png", raw if end == "labelIds" else wanted)
+        stored = raw if end == "labelIds" else wanted
+        png(root / "gtFine" / split / city / f"{stem}_gtFine_{end}.png", stored)
         if split != "test":
             expected[f"{split}/{city}/{stem}"] = wanted
     return expected
@@ -179,10 +185,11 @@ def cvat(root: Path) -> dict[str, np.ndarray]:
     """Polygon below a box by z_order, a mask, a polyline; subsets as splits."""
     bits = ids(5, [0, 1], (4, 5)).astype(bool)
     shapes = f"""
-    <polygon label="dog" source="manual" occluded="0" points="0.00,0.00;8.00,0.00;8.00,8.00;0.00,8.00" z_order="1"/>
+    <polygon label="dog" source="manual" occluded="0" z_order="1"
+      points="0.00,0.00;8.00,0.00;8.00,8.00;0.00,8.00"/>
     <box label="cat" source="manual" occluded="0" xtl="2.00" ytl="2.00" xbr="6.00" ybr="5.00" z_order="0"/>
     <box label="cat" source="manual" occluded="0" xtl="4.00" ytl="6.00" xbr="10.00" ybr="10.00" z_order="2"/>
-    <mask label="void" source="manual" occluded="0" rle="{', '.join(map(str, runs(bits)))}" left="11" top="7"
+    <mask label="void" source="manual" occluded="0" rle="{", ".join(map(str, runs(bits)))}" left="11" top="7"
       width="5" height="4" z_order="3"/>
     <polyline label="dog" source="manual" occluded="0" points="1.0,1.0;4.0,4.0" z_order="0"/>"""
     wanted = np.zeros(SIZE, np.uint8)
@@ -203,8 +210,8 @@ def cvat(root: Path) -> dict[str, np.ndarray]:
     )
     write(
         root / "annotations.xml",
-        f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n<meta><project><labels>'
-        f"{labels}</labels></project></meta>\n{body}</annotations>\n",
+        '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+        f"<meta><project><labels>{labels}</labels></project></meta>\n{body}</annotations>\n",
     )
     return expected
 
@@ -238,7 +245,8 @@ def supervisely(root: Path) -> dict[str, np.ndarray]:
     expected = {}
     for split in ("train", "val"):
         image(root / split / "img", "a.jpg")
-        values = {"description": "", "tags": [], "size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
+        size = {"height": SIZE[0], "width": SIZE[1]}
+        values = {"description": "", "tags": [], "size": size, "objects": objects}
         write(root / split / "ann" / "a.jpg.json", json.dumps(values))
         expected[f"{split}/a"] = wanted
     return expected

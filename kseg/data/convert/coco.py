@@ -49,9 +49,17 @@ class _Annotation(records.Record, frozen=True, kw_only=True):
     area: float | None = None
 
 
+class _Reference(records.Record, frozen=True, kw_only=True):
+    """What is read of an annotation that is wrong: whose it is."""
+
+    image_id: int | str | None = None
+
+
 class _File(records.Record, frozen=True, kw_only=True):
-    images: list[_Image]
-    annotations: list[_Annotation]
+    """Images and annotations stay raw at first, so that a wrong one is known by its place."""
+
+    images: list[msgspec.Raw]
+    annotations: list[msgspec.Raw]
     categories: list[_Category]
 
 
@@ -89,18 +97,26 @@ class Coco(Format):
         self.drop("images that no JSON file lists", sum(path not in used for path in images.all))
 
     def _add(self, file: Path, values: _File, images: ImageFiles) -> None:
-        by_image: dict[int | str, list[_Annotation]] = {entry.id: [] for entry in values.images}
-        known = {entry.id for entry in values.categories}
-        for index, record in enumerate(values.annotations):
+        entries: list[_Image] = []
+        for index, raw in enumerate(values.images):
+            with self.skipping():
+                entries.append(records.parse(bytes(raw), _Image, where=f"'{file}': `images[{index}]`"))
+        by_image: dict[int | str, list[_Annotation]] = {entry.id: [] for entry in entries}
+        known, spoiled = {entry.id for entry in values.categories}, set[int | str | None]()
+        for index, raw in enumerate(values.annotations):
             with self.skipping():
                 where = f"'{file}': `annotations[{index}]`"
+                try:
+                    record = _read_annotation(raw, known, where)
+                except DataError:
+                    # Without it the image would show the object as background.
+                    spoiled.add(records.parse(bytes(raw), _Reference, where=where).image_id)
+                    raise
                 if record.image_id not in by_image:
                     raise DataError(f"{where}: field `image_id`: no image has the id {record.image_id!r}")
-                if record.category_id not in known:
-                    raise DataError(f"{where}: field `category_id`: unknown category {record.category_id}")
                 by_image[record.image_id].append(record)
         split = split_of(file.stem.removeprefix("instances_")) or split_of(file.parent.name)
-        for entry in values.images:
+        for entry in (entry for entry in entries if entry.id not in spoiled):
             with self.skipping():
                 where = f"'{file}': image '{printable(entry.file_name, 80)}'"
                 path = images.find(entry.file_name, where, file.parent, split)
@@ -152,6 +168,13 @@ class Coco(Format):
         categories = [{"id": identity, "name": name} for identity, name in self.categories]
         values = {"images": images, "annotations": annotations, "categories": categories}
         return json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _read_annotation(raw: msgspec.Raw, known: set[int], where: str) -> _Annotation:
+    record = records.parse(bytes(raw), _Annotation, where=where)
+    if record.category_id not in known:
+        raise DataError(f"{where}: field `category_id`: unknown category {record.category_id}")
+    return record
 
 
 def _plain(record: _Annotation) -> dict[str, Any]:

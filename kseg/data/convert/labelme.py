@@ -140,7 +140,8 @@ class Labelme(Format):
         except (binascii.Error, ValueError) as error:
             raise DataError(f"{where}: field `mask` is no base64: {error}") from error
         mask = decode_mask(data, f"{where} mask") > 0
-        (left, top), (right, bottom) = (tuple(round(entry) for entry in point) for point in shape.points[:2])
+        # labelme cuts fractions off here (utils/shape.py, shapes_to_label)
+        (left, top), (right, bottom) = (tuple(int(entry) for entry in point) for point in shape.points[:2])
         if mask.shape != (bottom - top + 1, right - left + 1):
             raise DataError(
                 f"{where}: field `mask` is {mask.shape[1]} wide, {mask.shape[0]} high; its points span "

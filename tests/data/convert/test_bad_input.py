@@ -203,6 +203,16 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
         in_json(COCO[2], annotation(1, segmentation={"size": [5, 5], "counts": [25]})),
         ["instances_train2017.json", "000000000009.jpg", "annotation 2", "RLE size"],
     ),
+    "coco: unknown category": (
+        COCO,
+        in_json(COCO[2], annotation(1, category_id=8)),
+        ["instances_train2017.json", "annotations[1]", "`category_id`", "8"],
+    ),
+    "coco: no segmentation": (
+        COCO,
+        in_json(COCO[2], without("segmentation", "annotations", 1)),
+        ["instances_train2017.json", "annotations[1]", "`segmentation`"],
+    ),
     "coco: a half point": (
         COCO,
         in_json(COCO[2], annotation(0, segmentation=[[1, 1, 2, 2, 3, 3, 4]])),

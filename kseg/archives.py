@@ -82,9 +82,9 @@ class Archive:
             raise ArtefactError(f"{where} is damaged: it holds two members of one name. {_AGAIN}")
         for entry in entries:
             if entry.compress_type not in _METHODS or entry.flag_bits & _ENCRYPTED:
+                name = printable(entry.filename, 60)
                 raise ArtefactError(
-                    f"{where} is damaged: its member {printable(entry.filename, 60)} is packed in a way that kseg does "
-                    f"not write. {_AGAIN}"
+                    f"{where} is damaged: its member {name} is packed in a way that kseg never packs. {_AGAIN}"
                 )
         total, most = sum(entry.file_size for entry in entries), most_unpacked(size)
         if total > most:
@@ -114,8 +114,7 @@ class Archive:
             content += piece
             if len(content) > limit:
                 raise ArtefactError(
-                    f"{self._where}: its member {printable(name, 60)} has more than {limit:,} bytes, which no "
-                    "file of kseg has"
+                    f"{self._where}: its member {printable(name, 60)} has more than {limit:,} bytes"
                 )
         return bytes(content)
 
@@ -142,8 +141,9 @@ class Archive:
                 raise ArtefactError(
                     f"{self._where} is damaged: its member {printable(name, 60)} fails the checksum. {_AGAIN}"
                 ) from error
+            reason = f"does not read ({printable(error, 200)})"
             raise ArtefactError(
-                f"{self._where} is damaged: its member {printable(name, 60)} does not read ({error}). {_AGAIN}"
+                f"{self._where} is damaged: its member {printable(name, 60)} {reason}. {_AGAIN}"
             ) from error
         if length != entry.file_size:
             raise ArtefactError(
@@ -163,9 +163,11 @@ def open_archive(source: str | os.PathLike[str] | bytes, *, where: str, alien: s
     Raises:
         ArtefactError: if it is none, or unpacks to more than weights can.
     """
-    file: IO[bytes] = io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
     with contextlib.ExitStack() as opened:
-        opened.enter_context(file)
+        if isinstance(source, bytes):
+            file: IO[bytes] = io.BytesIO(source)
+        else:
+            file = opened.enter_context(open(source, "rb"))
         size = file.seek(0, os.SEEK_END)
         cautious: Any = _Cautious(file)
         try:

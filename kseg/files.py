@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kseg.text import encodable
+
 _STALE = re.compile(r"^\.kseg-(\d+)-")
 # Bytes that a temporary's name may have whatever the target's is called; every file system takes as many.
 _SHORT_NAME = 100
@@ -66,10 +68,9 @@ def _name_target(error: BaseException, temporary: Path, target: Path) -> None:
             return os.fspath(value).replace(str(temporary), str(target)).replace(temporary.name, target.name)
         return value
 
-    if isinstance(error, OSError):
-        if error.errno is not None:
-            error.filename = str(target) if error.filename is None else renamed(error.filename)
-            error.filename2 = None
+    if isinstance(error, OSError) and error.errno is not None:
+        error.filename = str(target) if error.filename is None else renamed(error.filename)
+        error.filename2 = None
     if error.args and all(isinstance(value, str) for value in error.args):
         error.args = tuple(renamed(value) for value in error.args)
 
@@ -129,4 +130,4 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any] | list[Any]) -> None:
     """Write indented JSON (UTF-8, NaN refused) to `path` atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, encodable(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)) + "\n")

@@ -1,4 +1,4 @@
-"""Reading `.keras` files from strangers: whole, bounded, and handed to Keras only when nothing in it is absurd.
+"""Reading `.keras` files from strangers: whole, bounded, given to Keras only when nothing in them is absurd.
 
 Keras rebuilds the network that `config.json` describes before it looks at the weights, and HDF5 follows
 whatever the weights' file links to; both are looked at here first.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kseg import archives, records
-from kseg.errors import ArtefactError, KsegError
+from kseg.errors import ArtefactError, KsegError, UsageError
 from kseg.text import printable
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ _SMALL_MEMBERS = (CONFIG_MEMBER, "metadata.json")
 _SPARE_WEIGHTS = 2**16
 _MOST_GROUPS = 100_000
 _NUMBERS = "biufV"
-_ALIEN = f"is not a whole {SUFFIX} file: it lacks the zip directory at its end (truncated, or another format renamed)"
+_ALIEN = (
+    f"is not a whole {SUFFIX} file: it lacks the zip directory at its end "
+    "(truncated, or another format renamed)"
+)
 
 T = TypeVar("T")
 _hooked = threading.RLock()
@@ -176,15 +179,16 @@ def _datasets(file: Any, size: int) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def at_most_weights(most: int, refusal: str) -> Iterator[None]:
+def at_most_weights(most: int, refusal: str, error: type[KsegError] = UsageError) -> Iterator[None]:
     """Within the block, refuse to make layers' weights of more than `most` numbers in all, before they exist.
 
     Args:
         most: numbers.
         refusal: the message.
+        error: what to raise.
 
     Raises:
-        ArtefactError: with `refusal`, from within the block.
+        KsegError: `error` with `refusal`, from within the block.
     """
     import keras
 
@@ -197,7 +201,7 @@ def at_most_weights(most: int, refusal: str) -> Iterator[None]:
             if threading.get_ident() == owner:
                 made += math.prod(int(side) for side in shape or ())
                 if made > most:
-                    raise ArtefactError(refusal)
+                    raise error(refusal)
             return original(layer, shape, *arguments, **options)
 
         keras.layers.Layer.add_weight = add_weight

@@ -109,7 +109,7 @@ def _inference_network(model: keras.Model) -> keras.Model:
         ) from error
 
 
-class _Member(records.Record):
+class _Member(records.Record, frozen=True):
     """What `kseg.json` holds besides the fields of the Spec."""
 
     stride: Annotated[int, msgspec.Meta(ge=1, le=2**16)] = 1

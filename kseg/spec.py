@@ -210,7 +210,7 @@ class Spec:
         if not isinstance(values, Mapping) or "classes" not in values:
             raise ArtefactError(f"{where} is not a kseg spec: it has no `classes`.")
         version = records.convert(values, _Format, where=where).format
-        if not 1 <= version <= FORMAT:
+        if version is None or not 1 <= version <= FORMAT:
             raise ArtefactError(
                 f"{where} has format {version!r}; this kseg reads formats 1-{FORMAT}. "
                 "Upgrade kseg: pip install -U kseg"
@@ -224,7 +224,7 @@ class Spec:
         return cls.from_dict(values, where=where)
 
 
-class _Format(records.Record):
+class _Format(records.Record, frozen=True):
     """The number that says how the other fields are to be read."""
 
-    format: int
+    format: int | None = None

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct("<Q")
 _MAX_HEADER = 16 * 2**20
 
 
-class Build(records.Record):
+class Build(records.Record, frozen=True):
     """What built an engine. `module` is imported by the runtime, so it is one of two."""
 
     module: Literal["tensorrt", "tensorrt_rtx"]
@@ -33,7 +33,7 @@ class Build(records.Record):
     targets: Any = None
 
 
-class _Header(records.Record):
+class _Header(records.Record, frozen=True):
     """The JSON in front of the engine."""
 
     build: Build

@@ -33,7 +33,7 @@ _ZIP_END = b"PK\5\6"
 _LONGEST_END = 22 + 2**16
 
 
-class _Record(records.Record):
+class _Record(records.Record, frozen=True):
     """The member `kseg.json`."""
 
     spec: dict[str, Any]

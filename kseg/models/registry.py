@@ -9,20 +9,26 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import re
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 import keras
 
+from kseg import records
 from kseg.errors import UsageError, did_you_mean
+from kseg.keras_file import at_most_weights
 from kseg.layers import PadToStride
 
 P = ParamSpec("P")
 
 # Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
 _NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
+# 4 GB in float32; the largest network here, DeconvNet, has 0.25 billion.
+MOST_WEIGHTS = 2**30
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,9 @@ def register(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             _check(name, bound.arguments)
-            model = function(*args, **kwargs)
+            _check_types(name, function, bound.arguments)
+            with at_most_weights(MOST_WEIGHTS, _too_many(name)):
+                model = function(*args, **kwargs)
             strides = [max(layer.stride) for layer in model.layers if isinstance(layer, PadToStride)]
             model.info = ModelInfo(name, _arch_args(name, bound.arguments), max(strides, default=1))
             return model
@@ -131,6 +139,24 @@ def register(
         return build
 
     return decorate
+
+
+def _too_many(name: str) -> str:
+    return f"{name} with these arguments has more than {MOST_WEIGHTS:,} weights. Make it smaller"
+
+
+def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Compare the arguments with the annotations of the network's function.
+
+    Raises:
+        UsageError: naming the argument, what it must be and what was received.
+    """
+    hints = typing.get_type_hints(function)
+    for key, value in arguments.items():
+        # A width or a rate may be a number of numpy's; the rest of what Python calls equal is not.
+        plain = value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
+        if plain is not None and key in hints and not isinstance(plain, os.PathLike):
+            records.convert(plain, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
 
 
 def _arch_args(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

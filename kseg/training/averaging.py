@@ -107,8 +107,8 @@ class AverageWeights(keras.callbacks.Callback):
             fitting = [tuple(variable.shape) for variable in averaged_variables(self._network)]
             if [tuple(mean.shape) for mean in average] != fitting:
                 raise ArtefactError(
-                    f"The checkpoint holds {len(average)} averaged weights that do not fit the {len(fitting)} "
-                    "of this network. Start again with another --out"
+                    f"The checkpoint holds {len(average)} averaged weights that do not fit the "
+                    f"{len(fitting)} of this network. Start again with another --out"
                 )
         self.step = step
         self._average = [ops.convert_to_tensor(mean) for mean in average]

@@ -23,7 +23,7 @@ Row = dict[str, float | int]
 _NEEDED = ("epoch", "total_seconds", "images_per_second")
 
 
-class Meta(records.Record):
+class Meta(records.Record, frozen=True):
     """What a checkpoint says besides its arrays.
 
     Args:

@@ -61,7 +61,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-class Resolved(records.Record):
+class Resolved(records.Record, frozen=True):
     """What the run settled, as far as a resumed one keeps to it."""
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
@@ -69,14 +69,14 @@ class Resolved(records.Record):
     normalization: Normalization | None = None
 
 
-class Data(records.Record):
+class Data(records.Record, frozen=True):
     """What the run was trained on."""
 
     fingerprint: records.Text
     splits: dict[str, records.Count]
 
 
-class Result(records.Record):
+class Result(records.Record, frozen=True):
     """How the run ended, as far as a line is printed about it."""
 
     model: str
@@ -87,7 +87,7 @@ class Result(records.Record):
     val_miou: float | None
 
 
-class Run(records.Record):
+class Run(records.Record, frozen=True):
     """`run.json`; `read` checks it. A run folder that is only looked at may have `arguments` alone."""
 
     arguments: dict[str, Any]

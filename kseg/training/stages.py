@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-import msgspec
+from typing import Any
 
 from kseg import records
 from kseg.errors import DataError, UsageError
@@ -69,7 +67,9 @@ def read_stages(path: str, common: Mapping[str, Any]) -> list[TrainConfig]:
         'It must hold a JSON list of stages, each an object with a "name" and arguments of training, for '
         'example [{"name": "32s", "model": "fcn32s"}, {"name": "16s", "model": "fcn16s"}]'
     )
-    listed = records.read(path, Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1)], remedy=remedy)
+    listed = records.read(path, list[dict[str, Any]], remedy=remedy)
+    if not listed:
+        raise DataError(f"'{printable(path)}' lists no stage. {remedy}")
     for stage in listed:
         # A name becomes a folder below RUN, and must not lead out of it.
         name = stage.get("name")

@@ -15,6 +15,7 @@ import keras
 from kseg.errors import UsageError, require
 from kseg.interrupts import DeferredInterrupt
 from kseg.models.summary import shapes_only
+from kseg.text import printable
 from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
@@ -93,7 +94,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
 
 def to_stderr(line: str) -> None:
     """Print one line of progress where it does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ _NO_CLASSIFIER = f"is no segment classifier: it lacks the member {MEMBER}. Make 
 _AT_ONCE = 256
 
 
-class _Facts(records.Record):
+class _Facts(records.Record, frozen=True):
     """How the two networks in the file fit together."""
 
     spec: dict[str, Any]

@@ -11,6 +11,7 @@ import contextlib
 import io
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -202,7 +203,7 @@ def _array(content: bytes) -> NDArray[Any]:
         raise ValueError(f"format {version} is not one that kseg writes")
     try:
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except (SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         # numpy parses the header as a Python literal.
         raise ValueError(f"its header does not read: {type(error).__name__}") from error
     if dtype.kind not in "biufV" or dtype.hasobject or dtype.itemsize == 0:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from kseg.text import printable
+
 
 class KsegError(Exception):
-    """Base of every error kseg raises on purpose. `exit_code` is what the command line returns."""
+    """Base of every error kseg raises on purpose. `exit_code` is what the command line returns.
+
+    Args:
+        message: one line; control characters of names and values in it are escaped.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__(printable(message), *more)
 
 
 class UsageError(KsegError, ValueError):

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,20 +106,21 @@ def load_network(path: str | os.PathLike[str]) -> keras.Model:
         held = count_weights(archive.read(WEIGHTS_MEMBER), where=f"{where}, member {WEIGHTS_MEMBER}")
     refusal = f"the network that it describes has more weights than it holds ({held:,})"
     try:
-        with at_most_weights(held + _SPARE_WEIGHTS, refusal):
+        with at_most_weights(held + _SPARE_WEIGHTS, refusal), warnings.catch_warnings():
+            # What Keras warns of here it also raises, a moment later.
+            warnings.filterwarnings("ignore", message="Skipping nested container")
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except KsegError as error:
-        raise ArtefactError(f"{where} cannot be rebuilt: {_first_line(error)}") from error
+        raise ArtefactError(f"{where} cannot be rebuilt: {_one_line(error)}") from error
     except Exception as error:
         # A configuration from elsewhere makes Keras, its layers and the backend raise errors of every kind.
         raise ArtefactError(
-            f"{where} cannot be rebuilt by Keras {keras.__version__}: {_first_line(error)}"
+            f"{where} cannot be rebuilt by Keras {keras.__version__}: {_one_line(error)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return printable(line.strip(), 300)
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()) or type(error).__name__, 300)
 
 
 def count_weights(content: bytes, *, where: str) -> int:
@@ -140,7 +142,7 @@ def count_weights(content: bytes, *, where: str) -> int:
         raise ArtefactError(f"{where} is refused: {error}") from error
     except Exception as error:
         # h5py turns the library's errors into OSError, KeyError, RuntimeError, ValueError ... as it sees fit.
-        raise ArtefactError(f"{where} is damaged: {_first_line(error)}. Copy it again") from error
+        raise ArtefactError(f"{where} is damaged: {_one_line(error)}. Copy it again") from error
 
 
 class _Refused(Exception):

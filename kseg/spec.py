@@ -84,7 +84,7 @@ class Normalization:
             raise UsageError(
                 f"A normalization must be a mapping with keys of {', '.join(known)}. Received: {value!r}"
             )
-        return cls(**value)
+        return records.convert(value, cls, where="A normalization", error=UsageError)
 
 
 @dataclass(frozen=True, kw_only=True)

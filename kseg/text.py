@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Control, format (direction marks), surrogate, private use, line and paragraph separators
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+# Control, format (direction marks), surrogate, private use, unassigned, line and paragraph separators
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

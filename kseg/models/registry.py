@@ -6,6 +6,7 @@ A new architecture is one module with a decorated function, one import line in
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
@@ -155,7 +156,8 @@ def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str
     for key, value in arguments.items():
         # A width or a rate may be a number of numpy's; the rest of what Python calls equal is not.
         plain = value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
-        if plain is not None and key in hints and not isinstance(plain, os.PathLike):
+        whole = isinstance(plain, os.PathLike) or dataclasses.is_dataclass(plain)
+        if plain is not None and key in hints and not whole:
             records.convert(plain, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
 
 

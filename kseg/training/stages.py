@@ -83,7 +83,7 @@ def read_stages(path: str, common: Mapping[str, Any]) -> list[TrainConfig]:
         own = {key: value for key, value in stage.items() if key != "name"}
         out = str(Path(common["out"]) / stage["name"])
         missing = [key for key in ("model", "data") if key not in {**common, **own}]
-        where = f"Stage '{printable(stage['name'])}' in '{printable(path)}'"
+        where = f"Stage '{printable(stage['name'], 60)}' in '{printable(path)}'"
         if missing:
             raise UsageError(f"{where} has no `{missing[0]}`, nor the command line")
         stages.append(TrainConfig.from_dict({**common, **own, "out": out}, where=where))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
+
+import msgspec
 
 from kseg import records
 from kseg.spec import Spec
 from kseg.text import printable
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Verified(records.Record, frozen=True):
     """The outcome of `verify`, as far as it is shown."""
 
     status: records.Text | None = None
-    miou: float | None = None
-    drop: float | None = None
-    agreement: float | None = None
+    miou: _Share | None = None
+    drop: Annotated[float, msgspec.Meta(ge=-100, le=100)] | None = None
+    agreement: _Share | None = None
 
 
 class Exported(records.Record, frozen=True):

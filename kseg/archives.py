@@ -85,7 +85,7 @@ class Archive:
             if entry.compress_type not in _METHODS or entry.flag_bits & _ENCRYPTED:
                 name = printable(entry.filename, 60)
                 raise ArtefactError(
-                    f"{where} is damaged: its member {name} is packed in a way that kseg never packs. {_AGAIN}"
+                    f"{where} is damaged: its member {name} is packed in a way that kseg never does. {_AGAIN}"
                 )
         total, most = sum(entry.file_size for entry in entries), most_unpacked(size)
         if total > most:

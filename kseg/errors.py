@@ -7,7 +7,6 @@ from types import ModuleType
 
 from kseg.text import printable
 
-
 _LONGEST_MESSAGE = 2000
 
 

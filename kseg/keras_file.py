@@ -40,6 +40,8 @@ _ALIEN = (
 
 T = TypeVar("T")
 _hooked = threading.RLock()
+# Threads within `at_most_weights`.
+_owners: list[int] = []
 
 
 @contextlib.contextmanager
@@ -180,8 +182,22 @@ def _datasets(file: Any, size: int) -> Iterator[Any]:
             yield found
 
 
+def is_bounded() -> bool:
+    """Tell whether this thread is within `at_most_weights`."""
+    return threading.get_ident() in _owners
+
+
 @contextlib.contextmanager
-def at_most_weights(most: int, refusal: str, error: type[KsegError] = UsageError) -> Iterator[None]:
+def _counted(owner: int) -> Iterator[None]:
+    _owners.append(owner)
+    try:
+        yield
+    finally:
+        _owners.remove(owner)
+
+
+@contextlib.contextmanager
+def at_most_weights(most: int, refusal: str, error: type[Exception] = UsageError) -> Iterator[None]:
     """Within the block, refuse to make layers' weights of more than `most` numbers in all, before they exist.
 
     Args:
@@ -190,12 +206,12 @@ def at_most_weights(most: int, refusal: str, error: type[KsegError] = UsageError
         error: what to raise.
 
     Raises:
-        KsegError: `error` with `refusal`, from within the block.
+        Exception: `error` with `refusal`, from within the block.
     """
     import keras
 
     owner, made = threading.get_ident(), 0
-    with _hooked:
+    with _hooked, _counted(owner):
         original = keras.layers.Layer.add_weight
 
         def add_weight(layer: Any, shape: Any = None, *arguments: Any, **options: Any) -> Any:

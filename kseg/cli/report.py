@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from kseg import records
 from kseg.errors import DataError
@@ -16,6 +18,8 @@ EXAMPLE = "kseg report runs/fcn8s --split val"
 EXPORTS = "exports"
 BENCHMARK = "benchmark.json"
 RUN = "run.json"
+
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 
 T = TypeVar("T")
 
@@ -120,11 +124,11 @@ class _Run(records.Record, frozen=True):
 
 class _Timed(records.Record, frozen=True):
     path: str
-    load_s: float | None = None
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    images_per_s: float | None = None
-    speedup: float | None = None
+    load_s: _Figure | None = None
+    p50_ms: _Figure | None = None
+    p95_ms: _Figure | None = None
+    images_per_s: _Figure | None = None
+    speedup: _Figure | None = None
     peak_bytes: records.Count | None = None
 
 

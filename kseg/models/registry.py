@@ -6,7 +6,6 @@ A new architecture is one module with a decorated function, one import line in
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import json
@@ -21,15 +20,13 @@ import keras
 
 from kseg import records
 from kseg.errors import UsageError, did_you_mean
-from kseg.keras_file import at_most_weights
 from kseg.layers import PadToStride
+from kseg.models.shapes import bounded
 
 P = ParamSpec("P")
 
 # Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
 _NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
-# 4 GB in float32; the largest network here, DeconvNet, has 0.25 billion.
-MOST_WEIGHTS = 2**30
 
 
 @dataclass(frozen=True)
@@ -116,8 +113,7 @@ def register(
             bound.apply_defaults()
             _check(name, bound.arguments)
             _check_types(name, function, bound.arguments)
-            with at_most_weights(MOST_WEIGHTS, _too_many(name)):
-                model = function(*args, **kwargs)
+            model = bounded(lambda: function(*args, **kwargs), name)
             strides = [max(layer.stride) for layer in model.layers if isinstance(layer, PadToStride)]
             model.info = ModelInfo(name, _arch_args(name, bound.arguments), max(strides, default=1))
             return model
@@ -142,10 +138,6 @@ def register(
     return decorate
 
 
-def _too_many(name: str) -> str:
-    return f"{name} with these arguments has more than {MOST_WEIGHTS:,} weights. Make it smaller"
-
-
 def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Compare the arguments with the annotations of the network's function.
 
@@ -154,11 +146,8 @@ def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str
     """
     hints = typing.get_type_hints(function)
     for key, value in arguments.items():
-        # A width or a rate may be a number of numpy's; the rest of what Python calls equal is not.
-        plain = value.item() if hasattr(value, "item") and not getattr(value, "shape", None) else value
-        whole = isinstance(plain, os.PathLike) or dataclasses.is_dataclass(plain)
-        if plain is not None and key in hints and not whole:
-            records.convert(plain, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
+        if value is not None and key in hints and not isinstance(value, os.PathLike):
+            records.convert(value, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
 
 
 def _arch_args(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

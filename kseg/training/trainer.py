@@ -14,7 +14,7 @@ import keras
 
 from kseg.errors import UsageError, require
 from kseg.interrupts import DeferredInterrupt
-from kseg.models.summary import shapes_only
+from kseg.models.shapes import shapes_only
 from kseg.text import printable
 from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights

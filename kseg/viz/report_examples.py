@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 from kseg.errors import UsageError
 from kseg.spec import Spec
-from kseg.text import printable
+from kseg.viz.escaping import escape
 from kseg.viz.images import BLACK_SHARE, IGNORE_COLOR, checked_image, checked_mask
 
 # Name, image (H, W, 3) uint8, truth (H, W) or None, prediction (H, W).
@@ -92,8 +91,7 @@ def _legend(examples: list[Example], spec: Spec) -> str:
     masks = [mask for _, _, truth, prediction in examples for mask in (truth, prediction) if mask is not None]
     ids = sorted({int(value) for mask in masks for value in np.unique(mask)} - {spec.ignore_id})
     chips = "".join(
-        f'<span><i class="sw" style="background:rgb{spec.palette[i]}"></i>'
-        f"{escape(printable(spec.classes[i]))}</span>"
+        f'<span><i class="sw" style="background:rgb{spec.palette[i]}"></i>{escape(spec.classes[i])}</span>'
         for i in ids
     )
     return f'<div class="legend">{chips}<span>no colour: ignored</span></div>'

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from kseg.metrics.confusion import Confusion
 from kseg.spec import Spec
-from kseg.text import printable
+from kseg.viz.escaping import escape
 
 DASH = "\N{EN DASH}"
 
@@ -30,7 +29,7 @@ def _bar(share: float | None, text: str) -> str:
 
 
 def _swatch(spec: Spec, index: int) -> str:
-    name = escape(printable(spec.classes[index]))
+    name = escape(spec.classes[index])
     return f'<i class="sw" style="background:rgb{spec.palette[index]}"></i>{name}'
 
 
@@ -78,7 +77,7 @@ def _shares(confusion: Confusion) -> np.ndarray:
 
 
 def _heat(confusion: Confusion, spec: Spec) -> str:
-    head = "".join(f"<th><span>{escape(printable(name))}</span></th>" for name in spec.classes)
+    head = "".join(f"<th><span>{escape(name)}</span></th>" for name in spec.classes)
     rows = []
     for index, row in enumerate(_shares(confusion)):
         cells = "".join(
@@ -86,7 +85,7 @@ def _heat(confusion: Confusion, spec: Spec) -> str:
             if np.isnan(share)
             # The root lets small confusions show; the text says the number.
             else f'<td style="background:rgba(var(--heat),{0.75 * share**0.5:.3f})" '
-            f'title="{escape(printable(spec.classes[index]))} as {escape(printable(spec.classes[other]))}: '
+            f'title="{escape(spec.classes[index])} as {escape(spec.classes[other])}: '
             f'{int(confusion.matrix[index, other]):,} pixels">{_short(share)}</td>'
             for other, share in enumerate(row)
         )

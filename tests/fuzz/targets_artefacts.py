@@ -273,7 +273,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         "std": [1.0, 1.0, 1.0],
     },
     "FCN8s": {"encoder": "mobilenetv3", "width": 0.35, "dropout": 0.1},
-    "TextonBoost": {"textons": 8, "rectangles": 4, "features": 10, "head": "stumps", "grid": 5, "kappa": 1.0},
+    "TextonBoost": {"textons": 8, "rectangles": 4, "features": 12, "head": "stumps", "grid": 5, "kappa": 1.0},
 }
 
 TARGETS = (
@@ -292,7 +292,7 @@ TARGETS = (
 
 
 def make_seeds(folder: Path) -> dict[str, bytes]:
-    """Return a good file of every kind, by kind."""
+    """Return a good file of every kind, by kind; and `network`, a model that the commands work on."""
     import deploy
     from deploy.tensorrt import container
     from kseg import saving
@@ -332,6 +332,7 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
     return {
         **made,
         "segment classifier": _segments(folder),
+        "network": _network(folder),
         "checkpoint": (folder / checkpoint.FILE).read_bytes(),
         "run.json": json.dumps(run).encode(),
         "stages.json": json.dumps(stages).encode(),
@@ -342,6 +343,15 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
             for name, values in ARGUMENTS.items()
         },
     }
+
+
+def _network(folder: Path) -> bytes:
+    """A network of the table, which can be rebuilt."""
+    from kseg import models, saving
+
+    path = folder / "network.keras"
+    saving.save(models.create("unet", num_classes=2, **ARGUMENTS["UNet"]), path, SPEC)
+    return path.read_bytes()
 
 
 def _segments(folder: Path) -> bytes:

@@ -105,7 +105,7 @@ def make_folder(here: Path, seeds: dict[str, bytes]) -> None:
             Image.fromarray(mask).save(here / "labels" / split / f"{name}.png")
     (here / "classes.json").write_text(json.dumps({"classes": list(targets_artefacts.SPEC.classes)}))
     (here / "run").mkdir()
-    (here / "run" / "model.keras").write_bytes(seeds["keras"])
+    (here / "run" / "model.keras").write_bytes(seeds["network"])
     (here / "run" / "m.tflite").write_bytes(seeds["tflite"])
     for name in ("run.json", "history.csv"):
         (here / "run" / name).write_bytes(seeds[name])

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from deploy import formats
+from deploy.exported import exported
 from deploy.images import Images, network_inputs, spread
 from deploy.metadata import read_spec
 from deploy.plots import check_path, plot_benchmark
@@ -132,12 +133,12 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
 
 
 def _start_row(path: Path, spec: Spec, size: tuple[int, int]) -> dict[str, Any]:
-    row = formats.find(path)
+    row, made = formats.find(path), exported(spec, path)
     return {
         "path": str(path),
         "format": row.name if row else "keras",
-        "precision": spec.export.get("precision", "float32"),
-        "verify": spec.export.get("verify", {}).get("status") if row else None,
+        "precision": made.precision or "float32",
+        "verify": made.verify.status if row else None,
         "size": list(size),
         "bytes": path.stat().st_size,
         "status": MEASURED,

@@ -5,11 +5,23 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from kseg.text import printable
+
+_LONGEST_MESSAGE = 2000
+
 
 class KsegError(Exception):
-    """Base of every error kseg raises on purpose. `exit_code` is what the command line returns."""
+    """Base of every error kseg raises on purpose. `exit_code` is what the command line returns.
+
+    Args:
+        message: one line; control characters of names and values in it are escaped, and what is longer than
+            any sentence (a value of a megabyte, quoted) is cut.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__(printable(message, _LONGEST_MESSAGE), *more)
 
 
 class UsageError(KsegError, ValueError):

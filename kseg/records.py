@@ -29,14 +29,15 @@ Text = Annotated[str, msgspec.Meta(max_length=2**16)]
 _BOM = b"\xef\xbb\xbf"
 _AT = re.compile(r" - at (?:`key(?: in)?` in )?`(?P<path>\$.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
+_TYPES = re.compile(r"`(?P<names>[a-z]+(?: \| [a-z]+)*)`")
 _PLAIN = {
-    "`object`": "an object",
-    "`array`": "a list",
-    "`str`": "text",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`null`": "null",
+    "object": "an object",
+    "array": "a list",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
 }
 
 T = TypeVar("T")
@@ -137,9 +138,7 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
         path, problem = "$", text
     else:
         path, problem = match["path"], text[: match.start()]
-    for name, plain in _PLAIN.items():
-        problem = problem.replace(name, plain)
-    problem = problem.replace(", got ", ", found ").replace(" | ", " or ")
+    problem = _TYPES.sub(_plainly, problem).replace(", got ", ", found ")
     if problem[:9] in ("Expected ", "Object co", "Object mi"):
         problem = problem[0].lower() + problem[1:]
     field = path.removeprefix("$").removeprefix(".")
@@ -147,6 +146,16 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
     received = _at(path, values) if match is not None and "missing required" not in problem else None
     ending = f". Received: {printable(repr(received), 60)}" if received is not None else ""
     return f"{where}: {subject}{printable(problem, 400)}{ending}{_sentence(remedy)}"
+
+
+def _plainly(types: re.Match[str]) -> str:
+    """Return msgspec's names of types, such as `int | null`, in words."""
+    names = types["names"].split(" | ")
+    if "float" in names:
+        names = [name for name in names if name != "int"]
+    if not set(names) <= _PLAIN.keys():
+        return types[0]
+    return " or ".join(_PLAIN[name] for name in names)
 
 
 def _at(path: str, values: Any) -> Any:

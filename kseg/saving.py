@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
 
 import kseg
-from kseg import files
+from kseg import files, keras_file, records
 from kseg.errors import ArtefactError, UsageError
+from kseg.keras_file import SUFFIX
 from kseg.spec import Spec
+from kseg.text import printable
 
 if TYPE_CHECKING:
     import keras
 
-SUFFIX = ".keras"
 SPEC_MEMBER = "kseg.json"
-_KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError)
+_WITHOUT_SPEC = (
+    f"is a Keras model without a kseg spec: it lacks the member {SPEC_MEMBER}. "
+    "Load it with keras.models.load_model, then kseg.save(model, path, spec=...)"
+)
 
 
 def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = None) -> Spec:
@@ -66,12 +70,11 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
 
 def _completed(spec: Spec, model: keras.Model) -> Spec:
     """Fill in what the model knows; refuse a Spec that is another network's."""
-    channels = {int(tensor.shape[-1]) for tensor in model.outputs if len(tensor.shape) == 4}
-    if spec.task == "semantic" and channels and channels != {spec.num_classes}:
+    other = _other_channels(model, spec)
+    if other:
         raise UsageError(
-            f"The spec has {spec.num_classes} classes, but the network gives "
-            f"{' and '.join(map(str, sorted(channels)))} logits per pixel. Build the network with "
-            f"num_classes={spec.num_classes}, or pass the spec of its own data"
+            f"The spec has {spec.num_classes} classes, but the network gives {other} logits per pixel. Build "
+            f"the network with num_classes={spec.num_classes}, or pass the spec of its own data"
         )
     spec = spec.replace(kseg_version=kseg.__version__)
     info = getattr(model, "info", None)
@@ -83,6 +86,14 @@ def _completed(spec: Spec, model: keras.Model) -> Spec:
         raise UsageError(
             f"The spec holds a value that JSON cannot: {error}. Use numbers, text and lists"
         ) from error
+
+
+def _other_channels(model: keras.Model, spec: Spec) -> str:
+    """Return the numbers of logits that the network gives, if they are not the spec's; else nothing."""
+    channels = {tensor.shape[-1] for tensor in model.outputs if len(tensor.shape) == 4}
+    if spec.task != "semantic" or not channels or channels == {spec.num_classes}:
+        return ""
+    return " and ".join(sorted(map(str, channels)))
 
 
 def _inference_network(model: keras.Model) -> keras.Model:
@@ -98,46 +109,22 @@ def _inference_network(model: keras.Model) -> keras.Model:
         ) from error
 
 
-def _open(path: str | os.PathLike[str]) -> zipfile.ZipFile:
-    """Open a `.keras` file and make sure that every member we need is there."""
-    file = Path(path)
-    if not file.is_file():
-        raise ArtefactError(
-            f"'{file}' {'is a folder' if file.is_dir() else 'does not exist'}; expected a file"
-        )
-    if file.stat().st_size == 0:
-        raise ArtefactError(f"'{file}' is empty (0 bytes): the copy or download failed. Get it again")
-    try:
-        archive = zipfile.ZipFile(file)
-    except _DAMAGE as error:
-        raise ArtefactError(
-            f"'{file}' is not a whole {SUFFIX} file: it lacks the zip directory at its end "
-            "(truncated, or another format renamed)"
-        ) from error
-    present = set(archive.namelist())
-    missing = [name for name in (*_KERAS_MEMBERS, SPEC_MEMBER) if name not in present]
-    if not missing:
-        return archive
-    archive.close()
-    if missing == [SPEC_MEMBER]:
-        raise ArtefactError(
-            f"'{file}' is a Keras model without a kseg spec: it lacks the member {SPEC_MEMBER}. "
-            "Load it with keras.models.load_model, then kseg.save(model, path, spec=...)"
-        )
-    raise ArtefactError(f"'{file}' is not a {SUFFIX} file of kseg: it lacks {', '.join(missing)}")
+class _Member(records.Record, frozen=True):
+    """What `kseg.json` holds besides the fields of the Spec."""
+
+    stride: Annotated[int, msgspec.Meta(ge=1, le=2**16)] = 1
 
 
 def _read_member(path: str | os.PathLike[str]) -> dict[str, Any]:
-    with _open(path) as archive:
-        try:
-            values = json.loads(archive.read(SPEC_MEMBER).decode("utf-8"))
-        except (*_DAMAGE, json.JSONDecodeError) as error:
-            raise ArtefactError(
-                f"'{path}' is damaged: its member {SPEC_MEMBER} is unreadable ({error})"
-            ) from error
-    if not isinstance(values, dict):
-        raise ArtefactError(f"'{path}' is damaged: its member {SPEC_MEMBER} holds no object")
-    return values
+    return keras_file.read_member(path, SPEC_MEMBER, dict[str, Any], without=_WITHOUT_SPEC)
+
+
+def _spec(path: str | os.PathLike[str], values: dict[str, Any]) -> Spec:
+    return Spec.from_dict(values, where=_where(path))
+
+
+def _where(path: str | os.PathLike[str]) -> str:
+    return f"'{printable(path)}', member {SPEC_MEMBER}"
 
 
 def read_spec(path: str | os.PathLike[str]) -> Spec:
@@ -146,9 +133,7 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
     Raises:
         ArtefactError: if the file is missing, damaged, or was not written by `kseg.save`.
     """
-    values = _read_member(path)
-    _check_members(path)
-    return Spec.from_dict(values)
+    return _spec(path, _read_member(path))
 
 
 def load(path: str | os.PathLike[str]) -> keras.Model:
@@ -157,39 +142,25 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     The network is not compiled; weights are bit-equal to those saved.
 
     Raises:
-        ArtefactError: if the file is missing, truncated, damaged, not ours, or needs a layer that
-            is not registered with Keras.
+        ArtefactError: if the file is missing, truncated, damaged, not ours, unpacks to or describes more than
+            it can hold, or needs a layer that is not registered with Keras.
     """
     values = _read_member(path)
-    spec = Spec.from_dict(values)
-    _check_members(path)
-    import keras
+    spec = _spec(path, values)
+    member = records.convert(values, _Member, where=_where(path))
 
     # Importing these rooms registers every layer that a file may name.
     import kseg.layers
     import kseg.losses  # noqa: F401
     from kseg.models import ModelInfo
 
-    if Path(path).suffix != SUFFIX:
+    model = keras_file.load_network(path)
+    other = _other_channels(model, spec)
+    if other:
         raise ArtefactError(
-            f"'{path}' holds a Keras model but its name does not end in '{SUFFIX}'. Rename it"
+            f"{_where(path)}: the spec has {spec.num_classes} classes, but the network gives {other} logits "
+            "per pixel"
         )
-    try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ArtefactError(f"'{path}' cannot be rebuilt by Keras {keras.__version__}: {reason}") from error
     model.spec = spec
-    model.info = ModelInfo(spec.architecture, spec.arch_args, int(values.get("stride", 1)))
+    model.info = ModelInfo(spec.architecture, spec.arch_args, member.stride)
     return model
-
-
-def _check_members(path: str | os.PathLike[str]) -> None:
-    """Compare every member with its checksum, so that a flipped bit is an error and not a bad mask."""
-    with _open(path) as archive:
-        try:
-            bad = archive.testzip()
-        except _DAMAGE as error:
-            raise ArtefactError(f"'{path}' is damaged: {error}. Copy it again") from error
-    if bad is not None:
-        raise ArtefactError(f"'{path}' is damaged: its member {bad} fails the checksum. Copy it again")

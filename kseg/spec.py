@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kseg import records
 from kseg.errors import ArtefactError, UsageError
+from kseg.text import printable
 
 FORMAT = 1
 TASKS = ("semantic", "instance")
 RESIZE_RULES = ("none", "stretch", "fit")
 ORDERS = ("rgb", "bgr")
+# Masks have at most 16 bits, and an input of 8192 x 8192 floats has 0.8 GB.
+MAX_CLASSES = 2**16
+MAX_PIXELS = 2**26
+_LONGEST_NAME = 1000
+_MOST_UNITS = 1e6
+_LEAST_STD = 1e-6
 
 Color = tuple[int, int, int]
 
@@ -52,7 +61,9 @@ class Normalization:
             raise UsageError(f"Normalization `order` must be one of {ORDERS}. Received: order={self.order!r}")
         for name in ("mean", "std"):
             values = tuple(float(v) for v in getattr(self, name))
-            if len(values) != 3 or (name == "std" and min(values) <= 0):
+            # NaN fails every comparison.
+            least = _LEAST_STD if name == "std" else -_MOST_UNITS
+            if len(values) != 3 or not all(least <= value <= _MOST_UNITS for value in values):
                 raise UsageError(
                     f"Normalization `{name}` must be three {'positive ' if name == 'std' else ''}"
                     f"numbers in 0-255 units. Received: {name}={getattr(self, name)!r}"
@@ -73,7 +84,7 @@ class Normalization:
             raise UsageError(
                 f"A normalization must be a mapping with keys of {', '.join(known)}. Received: {value!r}"
             )
-        return cls(**value)
+        return records.convert(value, cls, where="A normalization", error=UsageError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +92,8 @@ class Spec:
     """Everything that a later step would otherwise have to guess or ask again.
 
     Args:
-        classes: class names in index order; their number is the number of logits.
+        classes: class names in index order, at most 65,536; their number is the number of logits. A name may
+            hold any character; where names are printed or drawn, control characters are escaped.
         palette: one RGB colour (0-255) per class. Default: the PASCAL VOC colours.
         ignore_id: label value that losses, metrics and pictures leave out (void). Must not be a
             class index.
@@ -117,26 +129,36 @@ class Spec:
         classes = tuple(str(name) for name in self.classes)
         if not classes:
             raise UsageError("Spec `classes` must name at least one class. Received: an empty list")
+        if len(classes) > MAX_CLASSES:
+            raise UsageError(f"Spec `classes` must be at most {MAX_CLASSES:,}. Received: {len(classes):,}")
+        if max(map(len, classes)) > _LONGEST_NAME:
+            raise UsageError(f"Spec `classes` must have names of at most {_LONGEST_NAME:,} characters")
         if len(set(classes)) != len(classes):
-            twice = sorted({name for name in classes if classes.count(name) > 1})
-            raise UsageError(f"Spec `classes` must be distinct. Received twice: {', '.join(twice)}")
+            twice = [name for name, count in Counter(classes).items() if count > 1]
+            raise UsageError(
+                f"Spec `classes` must be distinct. Received twice: {printable(', '.join(sorted(twice)), 300)}"
+            )
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "palette", self._checked_palette())
         object.__setattr__(self, "ignore_id", int(self.ignore_id))
         if 0 <= self.ignore_id < len(classes):
             raise UsageError(
                 f"Spec `ignore_id` must not be a class index (0-{len(classes) - 1}). "
-                f"Received: ignore_id={self.ignore_id}, which is class '{classes[self.ignore_id]}'"
+                f"Received: ignore_id={self.ignore_id}, which is class "
+                f"'{printable(classes[self.ignore_id])}'"
             )
+        if not -MAX_CLASSES < self.ignore_id < MAX_CLASSES:
+            raise UsageError(f"Spec `ignore_id` must have 16 bits. Received: ignore_id={self.ignore_id}")
         if self.task not in TASKS:
             raise UsageError(f"Spec `task` must be one of {TASKS}. Received: task={self.task!r}")
         if self.resize not in RESIZE_RULES:
             raise UsageError(f"Spec `resize` must be one of {RESIZE_RULES}. Received: resize={self.resize!r}")
         if self.input_size is not None:
             size = tuple(int(side) for side in self.input_size)
-            if len(size) != 2 or min(size) < 1:
+            if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
                 raise UsageError(
-                    f"Spec `input_size` must be (height, width), both positive. Received: {self.input_size!r}"
+                    "Spec `input_size` must be (height, width), both positive and at most "
+                    f"{MAX_PIXELS:,} pixels. Received: {self.input_size!r}"
                 )
             object.__setattr__(self, "input_size", size)
         if isinstance(self.normalization, Mapping):
@@ -152,7 +174,8 @@ class Spec:
                 f"Received: {len(palette)} colours"
             )
         if any(not 0 <= value <= 255 for color in palette for value in color):
-            raise UsageError(f"Spec `palette` values must be 0-255. Received: {palette}")
+            wrong = next(color for color in palette if not all(0 <= value <= 255 for value in color))
+            raise UsageError(f"Spec `palette` values must be 0-255. Received: {wrong}")
         return palette
 
     @property
@@ -173,29 +196,35 @@ class Spec:
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "The spec") -> Spec:
         """Rebuild a Spec.
 
+        Args:
+            values: what `to_dict` gave; unknown names are passed over.
+            where: names the source in messages.
+
         Raises:
-            ArtefactError: if the values were not written by `to_dict`, or by a newer kseg.
+            ArtefactError: if the values were not written by `to_dict`, or by a newer kseg: names field, what
+                was found and what was expected.
         """
         if not isinstance(values, Mapping) or "classes" not in values:
-            raise ArtefactError("This is not a kseg spec: it has no `classes`.")
-        version = values.get("format")
-        if not isinstance(version, int) or not 1 <= version <= FORMAT:
+            raise ArtefactError(f"{where} is not a kseg spec: it has no `classes`.")
+        version = records.convert(values, _Format, where=where).format
+        if version is None or not 1 <= version <= FORMAT:
             raise ArtefactError(
-                f"This spec has format {version!r}; this kseg reads formats 1-{FORMAT}. "
+                f"{where} has format {version!r}; this kseg reads formats 1-{FORMAT}. "
                 "Upgrade kseg: pip install -U kseg"
             )
-        known = {item.name for item in dataclasses.fields(cls)}
-        fields_given = {key: value for key, value in values.items() if key in known}
-        return cls(**fields_given)
+        return records.convert(values, cls, where=where)
 
     @classmethod
-    def from_json(cls, text: str) -> Spec:
-        """Rebuild a Spec from `to_json`'s text."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ArtefactError(f"The spec is not valid JSON: {error}") from error
-        return cls.from_dict(values)
+    def from_json(cls, text: str, *, where: str = "The spec") -> Spec:
+        """Rebuild a Spec from `to_json`'s text; arguments and errors as in `from_dict`."""
+        values: Any = records.parse(text, object, where=where, error=ArtefactError)
+        return cls.from_dict(values, where=where)
+
+
+class _Format(records.Record, frozen=True):
+    """The number that says how the other fields are to be read."""
+
+    format: int | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-# Control, format (direction marks), surrogate, private use, line and paragraph separators
-_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+# Control, format (direction marks), surrogate, private use, unassigned, line and paragraph separators
+_UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: object, limit: int | None = None) -> str:
@@ -30,3 +32,8 @@ def printable(text: object, limit: int | None = None) -> str:
         else character
         for character in plain
     )
+
+
+def encodable(json_text: str) -> str:
+    """Return JSON text that UTF-8 can hold: bytes of file names that are no text become escapes."""
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kseg import files
+from kseg.errors import ArtefactError
 
 
 def names(folder: Path) -> list[str]:
@@ -102,3 +104,31 @@ def test_json_refuses_nan_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".txt", "ü" * 125 + ".json", "a." + "s" * 253, "x.txt"])
+def test_the_longest_names_are_written(name: str, tmp_path: Path) -> None:
+    with files.atomic(tmp_path / name) as temporary:
+        assert len(os.fsencode(temporary.name)) <= max(len(os.fsencode(name)), 100)
+        assert files.final_name(temporary) == name
+        temporary.write_text("x")
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m" * 249 + ".keras"])
+def test_errors_name_the_file_that_the_user_knows(name: str, tmp_path: Path) -> None:
+    def fail(make: Any) -> str:
+        with pytest.raises((OSError, ValueError)) as caught, files.atomic(tmp_path / name) as temporary:
+            raise make(temporary)
+        return str(caught.value)
+
+    target = str(tmp_path / name)
+    told = [
+        fail(lambda temporary: ArtefactError(f"'{temporary}' is damaged")),
+        fail(lambda temporary: OSError(errno.ENOSPC, "disk full", str(temporary))),
+        fail(lambda temporary: OSError(errno.ENOSPC, "disk full", str(temporary / "inner"))),
+        fail(lambda temporary: OSError(errno.ENOSPC, "disk full")),
+    ]
+    for text in told:
+        assert target in text
+        assert ".kseg-" not in text

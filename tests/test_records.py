@@ -54,6 +54,7 @@ def test_good_record() -> None:
             '{"arguments": {}, "sizes": [1, "two"]}',
             "`sizes[1]`: expected a whole number, found text",
         ),
+        ('{"arguments": {}, "best": 5}', "`best`: expected an object or null, found a whole number"),
         ('{"arguments": {}, "named": {"a": null}}', "`named[...]`: expected a whole number, found null"),
     ],
 )

@@ -6,9 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from deploy.onnx import wire
 from kseg.errors import ArtefactError, require
 from kseg.files import write_bytes
 from kseg.spec import Spec
+from kseg.text import printable
 
 SPEC_KEY = "kseg"
 DIGEST_KEY = "kseg.sha256"
@@ -30,44 +32,57 @@ def embed(path: Path, spec: Spec) -> None:
     write_bytes(path, content.replace(_PLACEHOLDER.encode(), digest.encode(), 1))
 
 
-def from_properties(path: Path, properties: dict[str, str], content: bytes) -> Spec:
-    """Return the spec of a file whose metadata and bytes were already read.
+def read_model(path: Path) -> tuple[bytes, Spec]:
+    """Return the file's bytes and its spec, after checking that it is whole and needs no other file.
+
+    Nothing of ONNX is needed for it: a damaged or foreign file does not reach a library.
 
     Raises:
-        ArtefactError: if there is no kseg spec in it, or the bytes are not those that were exported.
+        ArtefactError: if there is no kseg spec in it, the bytes are not those that were exported, or tensors
+            lie in other files.
     """
+    content = path.read_bytes()
+    where = f"'{printable(path)}'"
+    try:
+        properties = wire.metadata(content)
+        external = wire.has_external_data(content)
+    except wire.WireError as error:
+        raise ArtefactError(
+            f"{where} is not a whole ONNX file (truncated, or renamed): {error}. Copy or export it again"
+        ) from error
     if SPEC_KEY not in properties or DIGEST_KEY not in properties:
         raise ArtefactError(
-            f"'{path}' carries no kseg spec (metadata_props '{SPEC_KEY}'): it was not written by kseg. "
+            f"{where} carries no kseg spec (metadata_props '{SPEC_KEY}'): it was not written by kseg. "
             "Export it again with `kseg export`."
         )
     digest = properties[DIGEST_KEY]
     sealed = content.replace(digest.encode(), _PLACEHOLDER.encode(), 1)
-    if hashlib.sha256(sealed).hexdigest() != digest:
+    if len(digest) != len(_PLACEHOLDER) or hashlib.sha256(sealed).hexdigest() != digest:
+        raise ArtefactError(f"{where} is damaged: its bytes are not those that were exported. Copy it again.")
+    if external:
         raise ArtefactError(
-            f"'{path}' is damaged: its bytes are not those that were exported. Copy it again."
+            f"{where} is refused: it keeps weights in another file (ONNX external data), which kseg never "
+            "writes"
         )
-    return Spec.from_json(properties[SPEC_KEY])
+    return content, Spec.from_json(properties[SPEC_KEY], where=f"{where}, metadata '{SPEC_KEY}'")
 
 
 def open_session(path: Path, options: Any = None) -> tuple[Any, Spec]:
-    """Return an ONNX Runtime session (CPU) and the spec."""
+    """Return an ONNX Runtime session (CPU) and the spec. See `read_model` for errors."""
     runtime = require("onnxruntime", "onnx")
     runtime.set_default_logger_severity(4)
-    content = path.read_bytes()
+    content, spec = read_model(path)
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         # ONNX Runtime raises a family of its own exceptions, which share no public base class.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ArtefactError(
-            f"'{path}' is not a whole ONNX file (truncated, or renamed). Copy or export it again. "
-            f"ONNX Runtime says: {reason}"
+            f"ONNX Runtime {runtime.__version__} cannot run '{printable(path)}': {printable(reason, 300)}"
         ) from error
-    properties = dict(session.get_modelmeta().custom_metadata_map)
-    return session, from_properties(path, properties, content)
+    return session, spec
 
 
 def read_spec(path: Path) -> Spec:
-    """Return the spec inside the file. See `from_properties` for errors."""
-    return open_session(path)[1]
+    """Return the spec inside the file; needs no library. See `read_model` for errors."""
+    return read_model(path)[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.ends import INPUT, OUTPUT, check_names, checked_images
+from deploy.ends import INPUT, OUTPUT, check_names, checked_images, checked_size
 from deploy.onnx.container import open_session
 from kseg.errors import require
 
@@ -34,7 +34,7 @@ class OnnxRuntime:
         check_names(self.path, [e.name for e in inputs], [e.name for e in outputs])
         self.input_shape = tuple(inputs[0].shape)
         self.output_shape = tuple(outputs[0].shape)
-        self.input_size: tuple[int, int] = (int(self.input_shape[1]), int(self.input_shape[2]))
+        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
         self.name = "ONNX Runtime"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -11,15 +11,35 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from kseg import records
 from kseg.errors import ArtefactError
 from kseg.files import write_bytes
 from kseg.spec import Spec
+from kseg.text import printable
 
 MAGIC = b"KSEGENG1"
 _LENGTH = struct.Struct("<Q")
 _MAX_HEADER = 16 * 2**20
+
+
+class Build(records.Record, frozen=True):
+    """What built an engine. `module` is imported by the runtime, so it is one of two."""
+
+    module: Literal["tensorrt", "tensorrt_rtx"]
+    version: records.Text
+    gpu: records.Text | None = None
+    targets: Any = None
+
+
+class _Header(records.Record, frozen=True):
+    """The JSON in front of the engine."""
+
+    build: Build
+    plan_bytes: records.Count
+    plan_sha256: records.Text
+    spec: dict[str, Any] | None = None
 
 
 def write(path: Path, plan: bytes, *, build: Mapping[str, Any], spec: Spec | None = None) -> None:
@@ -51,26 +71,26 @@ def read(path: Path) -> tuple[dict[str, Any], bytes]:
     start = len(MAGIC) + _LENGTH.size
     if content[: len(MAGIC)] != MAGIC:
         raise ArtefactError(
-            f"'{path}' is not an engine that kseg wrote: it lacks the header '{MAGIC.decode()}'. "
+            f"'{printable(path)}' is not an engine that kseg wrote: it lacks the header '{MAGIC.decode()}'. "
             "A bare TensorRT plan carries no class names; export it with `kseg export --to tensorrt`."
         )
     length = _LENGTH.unpack_from(content.ljust(start, b"\0"), len(MAGIC))[0]
     if length > _MAX_HEADER or len(content) < start + length:
-        raise ArtefactError(f"'{path}' is truncated or damaged: its header is not whole. Copy it again.")
-    try:
-        header = json.loads(content[start : start + length])
-        expected, digest = header["plan_bytes"], header["plan_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtefactError(f"'{path}' is damaged: its header does not read ({error}).") from error
-    plan = content[start + length :]
-    if len(plan) != expected:
         raise ArtefactError(
-            f"'{path}' is truncated: the header promises {expected} bytes of engine, {len(plan)} are there. "
-            "Copy it again."
+            f"'{printable(path)}' is truncated or damaged: its header is not whole. Copy it again."
         )
-    if hashlib.sha256(plan).hexdigest() != digest:
+    where = f"'{printable(path)}', header"
+    header = records.parse(content[start : start + length], dict[str, Any], where=where, error=ArtefactError)
+    checked = records.convert(header, _Header, where=where)
+    plan = content[start + length :]
+    if len(plan) != checked.plan_bytes:
         raise ArtefactError(
-            f"'{path}' is damaged: its bytes are not those that were exported. Copy it again."
+            f"'{printable(path)}' is truncated: the header promises {checked.plan_bytes:,} bytes of "
+            f"engine, {len(plan):,} are there. Copy it again."
+        )
+    if hashlib.sha256(plan).hexdigest() != checked.plan_sha256:
+        raise ArtefactError(
+            f"'{printable(path)}' is damaged: its bytes are not those that were exported. Copy it again."
         )
     return header, plan
 
@@ -85,5 +105,7 @@ def read_spec(path: Path) -> Spec:
     """Return the spec in the header."""
     header, _ = read(path)
     if header.get("spec") is None:
-        raise ArtefactError(f"'{path}' carries no spec: its export did not finish. Export it again.")
-    return Spec.from_dict(header["spec"])
+        raise ArtefactError(
+            f"'{printable(path)}' carries no spec: its export did not finish. Export it again."
+        )
+    return Spec.from_dict(header["spec"], where=f"'{printable(path)}', header")

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from deploy.ends import INPUT, OUTPUT, checked_images
+from deploy.ends import INPUT, OUTPUT, checked_images, checked_size
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
 from deploy.tensorrt.library import deserialize, library
 from kseg.errors import ArtefactError
 from kseg.spec import Spec
+from kseg.text import printable
 
 
 class EngineRuntime:
@@ -35,7 +36,7 @@ class EngineRuntime:
         header, plan = container.read(self.path)
         if header.get("spec") is None:
             raise ArtefactError(f"'{self.path}' carries no spec: its export did not finish. Export it again.")
-        self.spec = Spec.from_dict(header["spec"])
+        self.spec = Spec.from_dict(header["spec"], where=f"'{printable(self.path)}', header")
         build = header["build"]
         trt = library(build["module"])
         _check_version(self.path, build, trt)
@@ -47,7 +48,7 @@ class EngineRuntime:
         self._context = self._engine.create_execution_context()
         self.input_shape = tuple(self._engine.get_tensor_shape(INPUT))
         self.output_shape = tuple(self._engine.get_tensor_shape(OUTPUT))
-        self.input_size = (int(self.input_shape[1]), int(self.input_shape[2]))
+        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
         self._largest = self._largest_batch()
         self._stream: Any = call(self._cudart.cudaStreamCreate())
         self._buffers = {INPUT: Buffer(self._cudart), OUTPUT: Buffer(self._cudart)}

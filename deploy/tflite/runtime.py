@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.ends import INPUT, OUTPUT, check_names, checked_images
+from deploy.ends import INPUT, OUTPUT, check_names, checked_images, checked_size
 from deploy.quiet import quiet
 from deploy.tflite.container import read_model
 from kseg.errors import ArtefactError, require
+from kseg.text import printable
 
 
 class TFLiteRuntime:
@@ -37,12 +38,14 @@ class TFLiteRuntime:
                 self._interpreter.allocate_tensors()
                 self._run = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
-            raise ArtefactError(f"LiteRT cannot load '{self.path}': {error}") from error
+            raise ArtefactError(
+                f"LiteRT cannot load '{printable(self.path)}': {printable(error, 300)}"
+            ) from error
         inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
         check_names(self.path, inputs, outputs)
         self.input_shape = tuple(int(side) for side in inputs[INPUT]["shape"])
         self.output_shape = tuple(int(side) for side in outputs[OUTPUT]["shape"])
-        self.input_size: tuple[int, int] = (self.input_shape[1], self.input_shape[2])
+        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
         self.name = "LiteRT"
 
     def operators(self) -> set[str]:

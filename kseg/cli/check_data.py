@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
+
+from kseg import records
 from kseg.errors import UsageError
+from kseg.text import printable
 
 if TYPE_CHECKING:
     from kseg.data.report import Finding, Report
@@ -15,6 +18,7 @@ HELP = "Check a data set: unreadable files, sizes, ids, colour masks, class shar
 EXAMPLE = "kseg check-data path/to/data --json"
 _MARKS = {"error": "[red]error[/red]", "warning": "[yellow]warning[/yellow]", "info": "[dim]info[/dim]"}
 _MOST_CLASSES = 60
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +61,8 @@ def parse_id_map(text: str | None) -> dict[int, int] | None:
     """
     if text is None:
         return None
-    try:
-        return {int(old): int(new) for old, new in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"Argument --id-map must be like '{{\"255\": 1}}'. Received: {text}") from error
+    remedy = "It must be like '{\"255\": 1}'"
+    return records.parse(text, dict[_Id, _Id], where="Argument --id-map", error=UsageError, remedy=remedy)
 
 
 def _print(report: Report) -> None:
@@ -119,7 +121,9 @@ def _print_classes(report: Report) -> None:
     shares = [split.counts.shares() * 100 for split in report.splits.values()]
     for index, name in enumerate(report.classes[:_MOST_CLASSES]):
         cells = [f"{share[index]:.2f}" if share[index] else "[red]-[/red]" for share in shares]
-        table.add_row(str(index), escape(name), *cells, *(f"{weights[s][index]:.3f}" for s in weights))
+        table.add_row(
+            str(index), escape(printable(name)), *cells, *(f"{weights[s][index]:.3f}" for s in weights)
+        )
     console.print(table)
     if len(report.classes) > _MOST_CLASSES:
         console.print(f"... and {len(report.classes) - _MOST_CLASSES} more classes (see --json)", style="dim")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kseg.cli.check_data import parse_id_map
+from kseg.text import printable
 
 HELP = "Compute class weights for the loss from the pixels of the train split, void left out."
 EXAMPLE = "kseg class-weights path/to/data --scheme sqrt_median --mean-one"
@@ -76,6 +77,6 @@ def _print(values: dict) -> None:
     table.add_column("weight", justify="right")
     rows = zip(values["classes"], values["shares"], values["weights"], strict=True)
     for index, (name, share, weight) in enumerate(rows):
-        table.add_row(str(index), escape(name), f"{100 * share:.3f}", f"{weight:.4f}")
+        table.add_row(str(index), escape(printable(name)), f"{100 * share:.3f}", f"{weight:.4f}")
     console.print(table)
     console.print(f"class_weights={[round(weight, 4) for weight in values['weights']]}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kseg.cli import predictor_options, values
 from kseg.errors import GateError
+from kseg.text import printable
 
 HELP = "score a model or an artefact on labelled images, at their original size"
 EXAMPLE = "kseg evaluate runs/fcn8s/model.keras --data DIR --split test --json"
@@ -109,7 +110,8 @@ def _print(result: dict[str, Any]) -> None:
         table.add_column(head, justify="right")
     for row in result["classes"]:
         share = row["pixels"] / max(result["pixels"], 1)
-        table.add_row(Text(row["name"]), _percent(row["iou"]), _percent(row["acc"]), _percent(share))
+        name = Text(printable(row["name"]))
+        table.add_row(name, _percent(row["iou"]), _percent(row["acc"]), _percent(share))
     console.print(table)
     summary = Table(show_header=False)
     summary.add_column()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kseg.spec import Spec
+from kseg.text import printable
 
 HELP = "show what a model file or an artefact says about itself"
 EXAMPLE = "kseg inspect model_int8.tflite --json"
@@ -45,7 +46,7 @@ def _print(file: str, size: int, spec: Spec) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in _rows(spec):
-        table.add_row(key, Text(value))
+        table.add_row(printable(key), Text(printable(value)))
     console.print(table)
     console.print(f"{spec.num_classes} classes, void is {spec.ignore_id}", markup=False, highlight=False)
     classes = Table()
@@ -53,7 +54,9 @@ def _print(file: str, size: int, spec: Spec) -> None:
         classes.add_column(head)
     for index, (name, color) in enumerate(zip(spec.classes, spec.palette, strict=True)):
         swatch = Text("    ", style=f"on rgb({color[0]},{color[1]},{color[2]})")
-        classes.add_row(str(index), Text(name), swatch + Text(f" {color[0]} {color[1]} {color[2]}", style=""))
+        classes.add_row(
+            str(index), Text(printable(name)), swatch + Text(f" {color[0]} {color[1]} {color[2]}", style="")
+        )
     console.print(classes)
 
 

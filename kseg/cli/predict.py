@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -73,6 +74,12 @@ def run(args: argparse.Namespace) -> int:
         except DataError as error:
             failed.append({"image": str(path), "error": str(error)})
             error_line(str(error))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            reason = f"'{path}': the name of its results is too long for the file system. Shorten the image's"
+            failed.append({"image": str(path), "error": reason})
+            error_line(reason)
     predictor.close()
     if args.json:
         options = predictor_options.describe(args, predictor)

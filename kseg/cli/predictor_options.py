@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
+
+from kseg import records
 from kseg.cli import ensemble_options, proposal_options, refine_options, stitch_options, values
 from kseg.errors import UsageError
 from kseg.spec import RESIZE_RULES, Spec
+from kseg.text import printable
 
 if TYPE_CHECKING:
     from kseg.inference import Predictor
@@ -103,13 +107,24 @@ def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Pre
     return predictor
 
 
+class _Resolved(records.Record, frozen=True):
+    class_weights: list[Annotated[float, msgspec.Meta(gt=0)]] | None = None
+
+
+class _Recipe(records.Record, frozen=True):
+    """What `--prior` reads of a recipe."""
+
+    resolved: _Resolved = _Resolved()
+
+
 def prior_bias(spec: Spec, share: float, name: str) -> list[float]:
     """Return `-share * log(class weight)` per class, from the recipe that the Spec carries.
 
     Raises:
         UsageError: if the model was trained without class weights, does not say, or gives other classes.
     """
-    weights = spec.recipe.get("resolved", {}).get("class_weights")
+    where = f"'{printable(name)}', `recipe` of the spec"
+    weights = records.convert(spec.recipe, _Recipe, where=where).resolved.class_weights
     if not weights:
         raise UsageError(
             f"--prior needs the class weights of the training, and the recipe in '{name}' has none. "

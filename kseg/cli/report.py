@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
+
+from kseg import records
 from kseg.errors import DataError
 
 HELP = "write one self-contained HTML page about a run: curves, pictures, IoU, exports"
@@ -15,6 +17,11 @@ EXAMPLE = "kseg report runs/fcn8s --split val"
 
 EXPORTS = "exports"
 BENCHMARK = "benchmark.json"
+RUN = "run.json"
+
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             f"'{source.name}' has no val or test split. It has: {', '.join(source.splits)}; use --split"
         )
     scores = {name: _score(predictor, source.samples(name), name) for name in splits}
-    benchmark = _read(folder / BENCHMARK)
+    benchmark = _read(folder / BENCHMARK, _Benchmark)
     exports = [_export_row(path, benchmark) for path in export_files(folder)]
     notes, commands = _notes(folder, splits, bool(exports)), _commands(folder, source.name, splits)
     page = Path(args.out) if args.out else folder / "report.html"
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             name: {**entry.scores(), "matrix": entry.matrix.tolist()} for name, entry in scores.items()
         },
         "exports": exports,
-        "benchmark": benchmark,
+        "benchmark": _read(folder / BENCHMARK, dict[str, Any]),
         "notes": notes,
     }
     files.write_json(page.with_suffix(".json"), summary)
@@ -87,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _trained_on(folder: Path) -> str:
     """Return the data that `run.json` names; the model file itself carries no local path."""
-    source = _read(folder / "run.json").get("data", {}).get("source")
+    source = _read(folder / RUN, _Run).data.source
     if source is None:
-        raise DataError(f"'{folder}' has no run.json that says what it was trained on: give --data")
-    return str(source)
+        raise DataError(f"'{folder}' has no {RUN} that says what it was trained on: give --data")
+    return source
 
 
 def export_files(folder: Path) -> list[Path]:
@@ -104,8 +111,38 @@ def export_files(folder: Path) -> list[Path]:
     return sorted(kept, key=lambda path: (suffixes.index(path.suffix), path.name))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+class _Data(records.Record, frozen=True):
+    source: str | None = None
+
+
+class _Run(records.Record, frozen=True):
+    """What the page says of `run.json`."""
+
+    data: _Data = _Data()
+    versions: dict[str, str | None] | None = None
+
+
+class _Timed(records.Record, frozen=True):
+    path: str
+    load_s: _Figure | None = None
+    p50_ms: _Figure | None = None
+    p95_ms: _Figure | None = None
+    images_per_s: _Figure | None = None
+    speedup: _Figure | None = None
+    peak_bytes: records.Count | None = None
+
+
+class _Benchmark(records.Record, frozen=True):
+    """What the page says of `benchmark.json`."""
+
+    rows: list[_Timed] = []  # noqa: RUF012  (msgspec copies it)
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    """Return what a file of the run folder says; if there is none, what nothing says."""
+    if not path.exists():
+        return kind()
+    return records.read(path, kind, remedy="Move it away, or make it again")
 
 
 def _score(predictor: Any, samples: Any, name: str) -> Any:
@@ -122,29 +159,28 @@ def _examples(predictor: Any, samples: Any) -> Iterator[tuple[str, Any, Any, Any
         yield sample.name, sample.image, sample.mask, predictor(sample.image)[0]
 
 
-def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
+def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
     import deploy
+    from deploy.exported import exported
 
-    record = deploy.read_spec(path).export
-    verified = record.get("verify", {})
-    rows = [row for row in benchmark.get("rows", []) if Path(row["path"]).name == path.name]
-    timed: dict[str, Any] = rows[0] if rows else {}
-    load, peak = timed.get("load_s"), timed.get("peak_bytes")
+    record = exported(deploy.read_spec(path), path)
+    rows = [row for row in benchmark.rows if Path(row.path).name == path.name]
+    timed = rows[0] if rows else _Timed(path=path.name)
     return {
         "file": path.name,
-        "format": record.get("format"),
-        "precision": record.get("precision"),
+        "format": record.format,
+        "precision": record.precision,
         "size_bytes": path.stat().st_size,
-        "load_ms": None if load is None else 1000 * load,
-        "p50_ms": timed.get("p50_ms"),
-        "p95_ms": timed.get("p95_ms"),
-        "images_per_s": timed.get("images_per_s"),
-        "ratio": timed.get("speedup"),
-        "peak_mb": None if peak is None else peak / 1e6,
-        "miou": verified.get("miou"),
-        "miou_drop": verified.get("drop"),
-        "agreement": verified.get("agreement"),
-        "verify": verified.get("status"),
+        "load_ms": None if timed.load_s is None else 1000 * timed.load_s,
+        "p50_ms": timed.p50_ms,
+        "p95_ms": timed.p95_ms,
+        "images_per_s": timed.images_per_s,
+        "ratio": timed.speedup,
+        "peak_mb": None if timed.peak_bytes is None else timed.peak_bytes / 1e6,
+        "miou": record.verify.miou,
+        "miou_drop": record.verify.drop,
+        "agreement": record.verify.agreement,
+        "verify": record.verify.status,
     }
 
 
@@ -155,11 +191,10 @@ def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]
         "curves": "loss and mIoU of the training run, at the network's input size, as model.fit logged them "
         "(history.csv).",
     }
-    record = _read(folder / "run.json")
-    versions = record.get("versions") or {}
+    versions = _read(folder / RUN, _Run).versions
     if versions:
         listed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-        notes["training"] = f"{listed}; every argument is in run.json."
+        notes["training"] = f"{listed}; every argument is in {RUN}."
     if has_exports:
         notes["mIoU, drop, agreement of the exports"] = (
             "the artefact against the trained model on the same images through the same pre- and "

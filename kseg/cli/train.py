@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kseg import records
 from kseg.errors import UsageError
+from kseg.text import printable
 from kseg.training.config import (
     CACHES,
     CLASS_WEIGHTS,
@@ -39,17 +40,11 @@ def size(text: str) -> list[int]:
 
 def mapping(text: str) -> dict[str, Any]:
     """Read a JSON object."""
+    where, remedy = f"'{printable(text, 60)}'", "Write for example '{\"width\": 0.25}'"
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not JSON ({error}); write for example '{{\"width\": 0.25}}'"
-        ) from error
-    if not isinstance(values, dict):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is no JSON object; write for example '{{\"width\": 0.25}}'"
-        )
-    return values
+        return records.parse(text, dict[str, Any], where=where, error=UsageError, remedy=remedy)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def scale_range(text: str) -> list[float]:

@@ -6,13 +6,14 @@ Needs numpy only, because it is used where a model file is run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kseg.errors import UsageError
-from kseg.spec import Spec
+from kseg import records
+from kseg.errors import ArtefactError, UsageError
+from kseg.spec import Color, Spec
 
 MEMBER = "merged"
 _NAMED = 3  # classes in the name of a union
@@ -51,11 +52,32 @@ def merged_spec(spec: Spec, labels: Sequence[int], count: int) -> Spec:
 
 def original_spec(spec: Spec) -> Spec:
     """Return the Spec that `merged_spec` was given; `spec` itself if its classes are no unions."""
-    source = spec.data.get(MEMBER)
+    source = _source(spec)
     if source is None:
         return spec
     data = {key: value for key, value in spec.data.items() if key != MEMBER}
-    return spec.replace(classes=tuple(source["classes"]), palette=tuple(source["palette"]), data=data)
+    return spec.replace(classes=source.classes, palette=source.palette, data=data)
+
+
+class _Source(records.Record, frozen=True):
+    """The classes that a network's own are unions of, and the union of each."""
+
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    labels: tuple[records.Count, ...]
+
+
+def _source(spec: Spec) -> _Source | None:
+    if spec.data.get(MEMBER) is None:
+        return None
+    found = records.convert(spec.data[MEMBER], _Source, where=f"The spec, `data.{MEMBER}`")
+    counts = {len(found.classes), len(found.palette), len(found.labels)}
+    if len(counts) > 1 or not all(label < spec.num_classes for label in found.labels):
+        raise ArtefactError(
+            f"The spec, `data.{MEMBER}`: `labels` must say for each class which of the {spec.num_classes} "
+            "unions it is in"
+        )
+    return found
 
 
 class Merged(Sequence[Any]):
@@ -71,7 +93,9 @@ class Merged(Sequence[Any]):
         self.spec = model
         # Ids that are neither a class nor void stay what they are, so that counting still refuses them.
         self._table = np.arange(_IDS, dtype=np.int32)
-        self._table[: samples.spec.num_classes] = model.data[MEMBER]["labels"]
+        source = _source(model)
+        if source is not None:
+            self._table[: len(source.labels)] = source.labels
         self._table[samples.spec.ignore_id] = model.ignore_id
 
     def __len__(self) -> int:
@@ -87,8 +111,8 @@ def in_classes_of(model: Spec, samples: Any) -> Any:
 
     These are the samples themselves, or `Merged` where the model's classes are unions of theirs.
     """
-    source: Mapping[str, Any] | None = model.data.get(MEMBER)
+    source = _source(model)
     data = getattr(samples, "spec", None)
-    if source is None or data is None or data.classes != tuple(source["classes"]):
+    if source is None or data is None or data.classes != source.classes:
         return samples
     return Merged(samples, model)

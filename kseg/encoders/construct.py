@@ -11,7 +11,8 @@ import keras
 from kseg.encoders.applications import base_model
 from kseg.encoders.registry import ENCODERS, Encoder, resolve
 from kseg.encoders.stack import Stack
-from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.errors import DataError, KsegError, UsageError, did_you_mean
+from kseg.keras_file import count_weights, load_network
 from kseg.spec import Normalization
 
 Weights = str | os.PathLike[str] | None
@@ -134,7 +135,10 @@ def _from_file(key: str, encoder: Encoder, stack: Stack, path: Path, options: di
     """Read a file into a model with this encoder's layer names."""
     try:
         if path.suffix == ".keras":
-            return keras.saving.load_model(path, compile=False)
+            return load_network(path)
+        count_weights(path.read_bytes(), where=f"Weights file '{path}'")
+    except KsegError as error:
+        raise DataError(str(error)) from error
     except Exception as error:  # Keras and the zip and h5 readers raise many kinds.
         raise DataError(f"Weights file {path} cannot be read: {_one_line(error)}") from error
     candidates = [lambda: _standalone(encoder, stack.width, options)]

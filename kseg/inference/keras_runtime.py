@@ -49,10 +49,11 @@ class KerasRuntime:
                 f"train.spec, or load a file that kseg.save wrote. Received: {type(model).__name__} "
                 f"with spec={spec!r}"
             )
-        if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.outputs[0].shape) != 4:
+        ends = [tuple(end.shape) for end in (*model.inputs, *model.outputs)]
+        if [len(end) for end in ends] != [4, 4] or ends[0][3] != 3 or len(model.inputs) != 1:
             raise UsageError(
-                "A runtime needs one image input and one output of logits (B, H, W, classes). Received: "
-                f"{len(model.inputs)} inputs, {len(model.outputs)} outputs"
+                "A runtime needs one image input (B, H, W, 3) and one output of logits (B, H, W, classes). "
+                f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs, of shapes {ends}"
             )
         self.model = model
         self.spec = spec

@@ -9,10 +9,15 @@ import keras
 
 from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
+from kseg.keras_file import at_most_weights
 from kseg.models.fcn_parts import GEOMETRIC
 from kseg.models.registry import create, describe
 from kseg.models.transfer import shared, transfer
 from kseg.spec import Spec
+
+# The rebuilt network has the weights of the trained one: one far beyond it need not exist to be refused.
+_FEW = 2**24
+_MOST_GROWTH = 4
 
 
 def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
@@ -47,7 +52,9 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
                 f"{name}={changes[name]!r}. Train it with this argument"
             )
     shape = tuple(model.inputs[0].shape[1:])
-    built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
+    most = max(_FEW, _MOST_GROWTH * model.count_params())
+    with at_most_weights(most, f"{entry.name} with these arguments has more than {most:,} weights"):
+        built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
     copied = set(shared(model, built))
     missing = [layer.name for layer in built.layers if layer.weights and layer.name not in copied]
     if missing:

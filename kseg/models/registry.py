@@ -9,15 +9,19 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 import re
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
 import keras
 
+from kseg import records
 from kseg.errors import UsageError, did_you_mean
 from kseg.layers import PadToStride
+from kseg.models.shapes import bounded
 
 P = ParamSpec("P")
 
@@ -108,7 +112,8 @@ def register(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             _check(name, bound.arguments)
-            model = function(*args, **kwargs)
+            _check_types(name, function, bound.arguments)
+            model = bounded(lambda: function(*args, **kwargs), name)
             strides = [max(layer.stride) for layer in model.layers if isinstance(layer, PadToStride)]
             model.info = ModelInfo(name, _arch_args(name, bound.arguments), max(strides, default=1))
             return model
@@ -131,6 +136,18 @@ def register(
         return build
 
     return decorate
+
+
+def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Compare the arguments with the annotations of the network's function.
+
+    Raises:
+        UsageError: naming the argument, what it must be and what was received.
+    """
+    hints = typing.get_type_hints(function)
+    for key, value in arguments.items():
+        if value is not None and key in hints and not isinstance(value, os.PathLike):
+            records.convert(value, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
 
 
 def _arch_args(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import layers
-from keras.src.backend.common import global_state
 
 from kseg.errors import UsageError
 from kseg.layers import TransposedConv
 from kseg.models.registry import create, describe, names
+from kseg.models.shapes import shapes_only
 
 Record = tuple[Any, tuple[int | None, ...], tuple[int | None, ...]]
 
@@ -91,22 +89,6 @@ def _model_macs(model: keras.Model, shape: tuple[Any, ...]) -> int:
         else:
             total += _macs(operation, source, result)
     return total
-
-
-@contextlib.contextmanager
-def shapes_only() -> Iterator[None]:
-    """Networks made inside have weights with shapes but no values: quick to make, impossible to run.
-
-    FCN over VGG-16 has 134 million parameters, which take seconds and half a gigabyte to draw.
-    """
-    # Keras would draw the values of all such weights when the next scope of its own ends.
-    waiting = global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
-    before = len(waiting)
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        del waiting[before:]
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:

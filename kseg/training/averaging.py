@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseg.errors import UsageError
+from kseg.errors import ArtefactError, UsageError
 
 
 class AverageWeights(keras.callbacks.Callback):
@@ -98,7 +98,18 @@ class AverageWeights(keras.callbacks.Callback):
         return [ops.convert_to_numpy(mean) for mean in self._average or []]
 
     def restore(self, step: int, average: Sequence[np.ndarray]) -> None:
-        """Continue from `state()` taken at `step`."""
+        """Continue from `state()` taken at `step`.
+
+        Raises:
+            ArtefactError: if it is not the state of the network that was given.
+        """
+        if self._network is not None:
+            fitting = [tuple(variable.shape) for variable in averaged_variables(self._network)]
+            if [tuple(mean.shape) for mean in average] != fitting:
+                raise ArtefactError(
+                    f"The checkpoint holds {len(average)} averaged weights that do not fit the "
+                    f"{len(fitting)} of this network. Start again with another --out"
+                )
         self.step = step
         self._average = [ops.convert_to_tensor(mean) for mean in average]
 

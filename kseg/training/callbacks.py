@@ -23,7 +23,7 @@ from kseg.training.optimizers import learning_rate
 HISTORY = "history.csv"
 MONITOR = "val_miou"
 
-Row = dict[str, float | int]
+Row = checkpoint.Row
 
 
 class TrainingDivergedError(KsegError):
@@ -133,12 +133,12 @@ class Recorder(keras.callbacks.Callback):
         """Return what the checkpoint keeps of this callback, JSON-ready."""
         return {"rows": self.rows, "best": self.best, "step": self.average.step if self.average else 0}
 
-    def restore(self, meta: Mapping[str, Any], average: list[np.ndarray]) -> None:
+    def restore(self, meta: checkpoint.Meta, average: list[np.ndarray]) -> None:
         """Continue from a checkpoint's `meta()` and averaged weights."""
-        self.rows = list(meta["rows"])
-        self.best = meta["best"]
+        self.rows = list(meta.rows)
+        self.best = meta.best
         if self.average is not None:
-            self.average.restore(int(meta["step"]), average)
+            self.average.restore(meta.step, average)
         self._write_history()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:

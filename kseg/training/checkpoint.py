@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,37 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseg import files
+from kseg import archives, files, records
 from kseg.errors import ArtefactError
+from kseg.text import printable
 
 FILE = "checkpoint/state.npz"
 _META = "meta"
+
+# One epoch of the history: names of numbers. Those that go on to be used are checked by name.
+Row = dict[str, float | int]
+_NEEDED = ("epoch", "total_seconds", "images_per_second")
+
+
+class Meta(records.Record, frozen=True):
+    """What a checkpoint says besides its arrays.
+
+    Args:
+        rows: the history, one row per finished epoch.
+        best: the row of the best epoch.
+        step: steps that the averaged weights have seen.
+    """
+
+    rows: list[Row]
+    best: Row | None
+    step: records.Count
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows, start=1):
+            if row.get("epoch") != number or not set(_NEEDED) <= set(row):
+                raise ValueError(f"the row of epoch {number} lacks one of {', '.join(_NEEDED)}")
+        if not self.rows or (self.best is not None and self.best not in self.rows):
+            raise ValueError("the best epoch is none of the history")
 
 
 def save(run: Path, model: keras.Model, average: Sequence[np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -37,23 +62,27 @@ def save(run: Path, model: keras.Model, average: Sequence[np.ndarray], meta: Map
         np.savez(handle, allow_pickle=False, **arrays)
 
 
-def load(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+def load(run: Path) -> tuple[Meta, dict[str, np.ndarray]] | None:
     """Return `(meta, arrays)` of the checkpoint in `run`, or None when no epoch was finished.
 
     Raises:
-        ArtefactError: if the file is damaged.
+        ArtefactError: if the file is damaged, or holds something else than `save` writes.
     """
     path = run / FILE
     if not path.is_file():
         return None
+    where = f"The checkpoint '{printable(path)}'"
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        meta = json.loads(arrays.pop(_META).tobytes().decode("utf-8"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ArtefactError(
-            f"The checkpoint '{path}' cannot be read ({error}). Start again with another run folder."
-        ) from error
+        with archives.open_archive(
+            path, where=where, alien="cannot be read: it is truncated, or no checkpoint"
+        ) as archive:
+            arrays = archives.read_arrays(archive, where=where)
+        if _META not in arrays:
+            raise ArtefactError(f"{where} is damaged: it lacks the member {_META}")
+        text = arrays.pop(_META).tobytes()
+        meta = records.parse(text, Meta, where=f"{where}, member {_META}", error=ArtefactError)
+    except ArtefactError as error:
+        raise ArtefactError(f"{error}. Start again with another run folder") from error
     return meta, arrays
 
 
@@ -67,8 +96,8 @@ def restore(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> list[np.nda
         model.optimizer.build(model.trainable_variables)
     for part, variables in (("model", model.variables), ("optimizer", model.optimizer.variables)):
         stored = _numbered(arrays, part)
-        shapes = [tuple(value.shape) for value in stored]
-        if shapes != [tuple(variable.shape) for variable in variables]:
+        shapes = [(tuple(value.shape), value.dtype) for value in stored]
+        if shapes != [(tuple(variable.shape), _array(variable).dtype) for variable in variables]:
             raise ArtefactError(
                 f"The checkpoint holds {len(stored)} {part} variables that do not fit the {len(variables)} "
                 "of this network: another version of kseg or Keras wrote it. Start again with another --out."
@@ -83,5 +112,10 @@ def _array(variable: Any) -> np.ndarray:
 
 
 def _numbered(arrays: Mapping[str, np.ndarray], part: str) -> list[np.ndarray]:
-    count = sum(name.startswith(f"{part}/") for name in arrays)
-    return [arrays[f"{part}/{i}"] for i in range(count)]
+    names = [f"{part}/{i}" for i in range(sum(name.startswith(f"{part}/") for name in arrays))]
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ArtefactError(
+            f"The checkpoint is damaged: it lacks {missing[0]}. Start again with another --out"
+        )
+    return [arrays[name] for name in names]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kseg import records
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, check_choice, did_you_mean
 
@@ -234,13 +235,21 @@ class TrainConfig:
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Rebuild a config from `to_dict`'s values; an unknown name is a UsageError."""
+    def from_dict(cls, values: Mapping[str, Any], *, where: str = "Training arguments") -> TrainConfig:
+        """Rebuild a config from `to_dict`'s values.
+
+        Args:
+            values: by name.
+            where: names their source in messages.
+
+        Raises:
+            UsageError: for an unknown name, or a value of another type or out of range.
+        """
         known = [item.name for item in dataclasses.fields(cls)]
         for name in values:
             if name not in known:
                 raise UsageError(f"Unknown training argument `{name}`.{did_you_mean(name, known)}")
-        return cls(**values)
+        return records.convert(values, cls, where=where, error=UsageError)
 
     def differences(self, other: TrainConfig) -> list[str]:
         """Return one `name: other's value -> this value` line for each argument that changes the numbers."""

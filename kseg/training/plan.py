@@ -15,7 +15,7 @@ from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
-from kseg.models.summary import shapes_only
+from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.feeding import training_batches, training_samples, validation_batches

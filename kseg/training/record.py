@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from kseg import __version__, files
+from kseg import __version__, files, records
 from kseg.errors import UsageError
+from kseg.spec import Normalization
+from kseg.text import printable
 
 FILE = "run.json"
 MODEL = "model.keras"
@@ -60,21 +61,65 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def read(run: Path) -> dict[str, Any] | None:
+class Resolved(records.Record, frozen=True):
+    """What the run settled, as far as a resumed one keeps to it."""
+
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
+    precision_reason: records.Text
+    normalization: Normalization | None = None
+
+
+class Data(records.Record, frozen=True):
+    """What the run was trained on."""
+
+    fingerprint: records.Text
+    splits: dict[str, records.Count]
+
+
+class Result(records.Record, frozen=True):
+    """How the run ended, as far as a line is printed about it."""
+
+    model: str
+    epochs: records.Count
+    best_epoch: records.Count
+    seconds: float
+    images_per_second: float
+    val_miou: float | None
+
+
+class Run(records.Record, frozen=True):
+    """`run.json`; `read` checks it. A run folder that is only looked at may have `arguments` alone."""
+
+    arguments: dict[str, Any]
+    status: Literal["running", "interrupted", "diverged", "finished"] = "running"
+    started: records.Text | None = None
+    resumed: tuple[records.Text, ...] = ()
+    resolved: Resolved | None = None
+    data: Data | None = None
+    result: Result | None = None
+    versions: dict[str, str | None] | None = None
+
+
+def read(run: Path, *, to_resume: bool = False) -> dict[str, Any] | None:
     """Return `run.json`, or None when there is none.
 
+    Args:
+        run: the run folder.
+        to_resume: whether everything must be there that a resumed run keeps.
+
     Raises:
-        UsageError: if it is not a record of `kseg train`.
+        UsageError: if it is not a record of `kseg train`: names the field.
     """
     path = run / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"'{path}' is not valid JSON ({error}): this is no run folder of kseg.") from error
-    if not isinstance(values, dict) or "arguments" not in values:
-        raise UsageError(f"'{path}' was not written by `kseg train`: it has no `arguments`.")
+    values = records.read(path, dict[str, Any], error=UsageError, remedy="This is no run folder of kseg")
+    where = f"'{printable(path)}'"
+    checked = records.convert(values, Run, where=where, error=UsageError, remedy="Give another --out")
+    needed = ["status", "started", "resolved", "data"] + ["result"] * (checked.status == "finished")
+    missing = [name for name in needed if values.get(name) is None]
+    if to_resume and missing:
+        raise UsageError(f"{where} has no `{missing[0]}`: this run cannot be resumed. Give another --out")
     return values
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kseg import records
 from kseg.errors import DataError, UsageError
+from kseg.text import printable
 from kseg.training.config import TrainConfig
 from kseg.training.trainer import Say, to_stderr, train
 
@@ -62,29 +63,28 @@ def read_stages(path: str, common: Mapping[str, Any]) -> list[TrainConfig]:
         DataError: if the file cannot be read or is not such a list.
         UsageError: for an unknown argument or a value out of range.
     """
-    try:
-        listed = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"The stages in '{path}' cannot be read: {error}") from error
-    named = isinstance(listed, list) and all(isinstance(stage, dict) for stage in listed)
-    # A name becomes a folder below RUN, and must not lead out of it.
-    named = named and all(
-        isinstance(name := stage.get("name"), str) and name not in ("", ".", "..") and Path(name).name == name
-        for stage in listed
+    remedy = (
+        'It must hold a JSON list of stages, each an object with a "name" and arguments of training, for '
+        'example [{"name": "32s", "model": "fcn32s"}, {"name": "16s", "model": "fcn16s"}]'
     )
-    if not named or not listed:
-        raise DataError(
-            f"'{path}' must hold a JSON list of stages, each an object with a \"name\" and arguments of "
-            'training, for example [{"name": "32s", "model": "fcn32s"}, {"name": "16s", "model": "fcn16s"}]'
-        )
+    listed = records.read(path, list[dict[str, Any]], remedy=remedy)
+    if not listed:
+        raise DataError(f"'{printable(path)}' lists no stage. {remedy}")
+    for stage in listed:
+        # A name becomes a folder below RUN, and must not lead out of it.
+        name = stage.get("name")
+        if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise DataError(
+                f"'{printable(path)}': `name` must be the name of a folder. Received: "
+                f"{printable(repr(name), 60)}. {remedy}"
+            )
     stages = []
     for stage in listed:
         own = {key: value for key, value in stage.items() if key != "name"}
         out = str(Path(common["out"]) / stage["name"])
         missing = [key for key in ("model", "data") if key not in {**common, **own}]
+        where = f"Stage '{printable(stage['name'], 60)}' in '{printable(path)}'"
         if missing:
-            raise UsageError(
-                f"Stage '{stage['name']}' in '{path}' has no `{missing[0]}`, nor the command line"
-            )
-        stages.append(TrainConfig.from_dict({**common, **own, "out": out}))
+            raise UsageError(f"{where} has no `{missing[0]}`, nor the command line")
+        stages.append(TrainConfig.from_dict({**common, **own, "out": out}, where=where))
     return stages

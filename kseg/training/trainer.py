@@ -14,7 +14,8 @@ import keras
 
 from kseg.errors import UsageError, require
 from kseg.interrupts import DeferredInterrupt
-from kseg.models.summary import shapes_only
+from kseg.models.shapes import shapes_only
+from kseg.text import printable
 from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
@@ -81,7 +82,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     except KeyboardInterrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
-        epochs = len(done[0]["rows"]) if done else 0
+        epochs = len(done[0].rows) if done else 0
         say(f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}")
         raise
     except TrainingDivergedError:
@@ -93,14 +94,14 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
 
 def to_stderr(line: str) -> None:
     """Print one line of progress where it does not mix with results."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:
     """Return the record of the run to resume, or None for a fresh one; refuse a folder in use."""
     if run.exists() and not run.is_dir():
         raise UsageError(f"Argument `out` must be a folder. '{run}' is a file")
-    before = record.read(run)
+    before = record.read(run, to_resume=config.resume)
     if not config.resume:
         if run.is_dir() and any(run.iterdir()):
             hint = "continue it with --resume, or give" if before else "give"

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from kseg import files
 from kseg.errors import DataError
+from kseg.text import printable
+
+_MOST_BYTES = 16 * 2**20
 
 # What is worth a chart, in this order; each is drawn with its `val_` twin.
 CHARTS = {
@@ -23,13 +26,17 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     """Read a history CSV: a header with `epoch` and metric names, one row per epoch.
 
     Returns:
-        One list of floats per column, all of one length; what is no number is NaN. Without an `epoch` column
-        the rows are numbered from 0.
+        One list of floats per column, all of one length; what is no finite number is NaN. Without an
+        `epoch` column of numbers the rows are numbered from 0.
 
     Raises:
-        DataError: if the file is missing or has no header.
+        DataError: if the file is missing, huge, no text or has no header.
     """
     try:
+        if not os.path.isfile(path) or os.path.getsize(path) > _MOST_BYTES:
+            raise DataError(
+                f"Cannot read the history '{printable(path)}': it is no file of at most {_MOST_BYTES:,} bytes"
+            )
         with open(path, newline="", encoding="utf-8") as handle:
             rows = list(csv.DictReader(handle))
             names = list(rows[0]) if rows else []
@@ -38,15 +45,17 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     if not names:
         raise DataError(f"The history '{path}' has no epochs: it needs a header and at least one row.")
     columns = {name: [_number(row.get(name)) for row in rows] for name in names if name}
-    columns.setdefault("epoch", [float(index) for index in range(len(rows))])
+    if not all(math.isfinite(value) for value in columns.get("epoch", [math.nan])):
+        columns["epoch"] = [float(index) for index in range(len(rows))]
     return columns
 
 
 def _number(text: str | None) -> float:
     try:
-        return float(text) if text else math.nan
+        value = float(text) if text else math.nan
     except ValueError:
         return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def epochs(history: dict[str, list[float]]) -> list[float]:

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
+from kseg.text import printable
 
 Picture = npt.NDArray[np.uint8]
 
@@ -25,6 +26,7 @@ _RIGHT, _WRONG = (40, 120, 70), (230, 40, 60)
 _INK, _PAPER = (32, 33, 36), (255, 255, 255)
 # A panel of `side_by_side` is enlarged by a whole factor until its longer side has this many pixels.
 _PANEL = 96
+_LONGEST_LABEL = 100
 
 
 def checked_mask(mask: npt.ArrayLike, spec: Spec, name: str = "mask") -> npt.NDArray[np.int64]:
@@ -161,7 +163,9 @@ def legend(
     checked_mask(np.array([chosen or [0]]), spec, "ids")
     font = _font(text_size)
     entries = [
-        ("ignored", IGNORE_COLOR) if i == spec.ignore_id else (spec.classes[i], spec.palette[i])
+        ("ignored", IGNORE_COLOR)
+        if i == spec.ignore_id
+        else (printable(spec.classes[i], _LONGEST_LABEL), spec.palette[i])
         for i in chosen
     ]
     line, swatch = text_size + 8, text_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from kseg import files
 from kseg.errors import UsageError
 from kseg.metrics.confusion import Confusion
 from kseg.spec import Spec
+from kseg.viz.escaping import escape
 from kseg.viz.report_charts import curves_section
 from kseg.viz.report_examples import Example, examples_section
 from kseg.viz.report_style import CSS, JS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image
 
 from kseg.errors import UsageError
 from kseg.spec import Spec
+from kseg.viz.escaping import escape
 from kseg.viz.images import BLACK_SHARE, IGNORE_COLOR, checked_image, checked_mask
 
 # Name, image (H, W, 3) uint8, truth (H, W) or None, prediction (H, W).

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from kseg.metrics.confusion import Confusion
 from kseg.spec import Spec
+from kseg.viz.escaping import escape
 
 DASH = "\N{EN DASH}"
 
@@ -29,7 +29,8 @@ def _bar(share: float | None, text: str) -> str:
 
 
 def _swatch(spec: Spec, index: int) -> str:
-    return f'<i class="sw" style="background:rgb{spec.palette[index]}"></i>{escape(spec.classes[index])}'
+    name = escape(spec.classes[index])
+    return f'<i class="sw" style="background:rgb{spec.palette[index]}"></i>{name}'
 
 
 def classes_section(splits: Mapping[str, Mapping[str, Any]], spec: Spec) -> str:

@@ -337,7 +337,7 @@ def test_wrong_files_layers_and_networks_are_refused(tmp_path: Path, trained: tu
         SegmentClassifier(network)
     half = tmp_path / "half.keras"
     half.write_bytes(trained[0].read_bytes()[:2000])
-    with pytest.raises(ArtefactError, match="is damaged"):
+    with pytest.raises(ArtefactError, match="is not a whole"):
         SegmentClassifier(half)
     samples = [colored(0)]
     with pytest.raises(UsageError, match="Did you mean 'features'"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from typing import Any
+
 import pytest
 
 from kseg.errors import UsageError
@@ -61,3 +64,24 @@ def test_info_holds_every_argument_but_size_and_weights() -> None:
     assert info.architecture == "ResUNet"
     assert info.arch_args == {"num_classes": 2, "width": 0.25, "dropout": 0.1, "name": "mine"}
     assert info.stride == 32
+
+
+@pytest.mark.parametrize(
+    ("network", "wrong", "said"),
+    [
+        ("unet", {"depth": "two"}, "UNet: argument `depth`: expected a whole number, found text"),
+        ("unet", {"depth": 2.5}, "UNet: argument `depth`: expected a whole number"),
+        ("unet", {"encoder": ["plain"]}, "UNet: argument `encoder`: expected text"),
+        ("farabet", {"hidden": None, "scales": {}}, "FarabetNet: argument `scales`"),
+        ("rcnn", {"features": [4, "x"]}, r"RecurrentCNN: argument `features`: field `\[1\]`"),
+        ("farabet", {"hidden": 10**9, "classifier": "mlp"}, "has more than 1,073,741,824 weights"),
+        ("unet", {"width": 16}, "has more than 1,073,741,824 weights"),
+    ],
+)
+def test_foreign_arguments_are_refused_before_they_take_memory(
+    network: str, wrong: dict[str, Any], said: str
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match=said):
+        create(network, num_classes=3, **wrong)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2_000_000

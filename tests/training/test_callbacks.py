@@ -116,13 +116,14 @@ def test_history_has_a_line_per_epoch_and_empty_cells_where_not_validated(tmp_pa
 def test_checkpoint_restores_weights_optimizer_dropout_seed_and_average(tmp_path: Path) -> None:
     model, average = toy(), AverageWeights(0.9, every=1)
     model.fit(*batch(), batch_size=4, epochs=2, verbose=0, callbacks=[average])
-    checkpoint.save(tmp_path, model, average.state(), {"rows": [1]})
+    row = {"epoch": 1, "total_seconds": 2.0, "images_per_second": 3.5}
+    checkpoint.save(tmp_path, model, average.state(), {"rows": [row], "best": row, "step": 2})
     other = toy()
     stored = checkpoint.load(tmp_path)
     assert stored is not None
     meta, arrays = stored
     averages = checkpoint.restore(other, arrays)
-    assert meta == {"rows": [1]}
+    assert meta == checkpoint.Meta(rows=[row], best=row, step=2)
     for a, b in zip(
         [*model.variables, *model.optimizer.variables],
         [*other.variables, *other.optimizer.variables],
@@ -139,7 +140,8 @@ def test_checkpoint_restores_weights_optimizer_dropout_seed_and_average(tmp_path
 def test_checkpoint_of_another_network_or_damaged_is_refused(tmp_path: Path) -> None:
     model = toy()
     model.optimizer.build(model.trainable_variables)
-    checkpoint.save(tmp_path, model, [], {})
+    row = {"epoch": 1, "total_seconds": 2.0, "images_per_second": 3.5}
+    checkpoint.save(tmp_path, model, [], {"rows": [row], "best": None, "step": 0})
     stored = checkpoint.load(tmp_path)
     assert stored is not None
     with pytest.raises(ArtefactError, match="do not fit"):

@@ -8,28 +8,38 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg import files
+from kseg import files, keras_file, records
 from kseg.errors import ArtefactError, UsageError
 from kseg.inference.refine.scores import Image
 from kseg.inference.refine.segment_features import FeatureMaps, SegmentPooling
 from kseg.inference.refine.superpixels import Labels
 from kseg.inference.refine.tree import SegmentTree
+from kseg.keras_file import SUFFIX
 from kseg.spec import Spec
+from kseg.text import printable
 
 if TYPE_CHECKING:
     import keras
 
-SUFFIX = ".keras"
 MEMBER = "kseg_segments.json"
+_NO_CLASSIFIER = f"is no segment classifier: it lacks the member {MEMBER}. Make one with kseg train-segments"
 # Segments that are pooled and classified at once; 768 maps on a 3 x 3 grid are 7 MB.
 _AT_ONCE = 256
+
+
+class _Facts(records.Record, frozen=True):
+    """How the two networks in the file fit together."""
+
+    spec: dict[str, Any]
+    grid: Annotated[int, msgspec.Meta(ge=1, le=2**8)]
+    stride: Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 
 class SegmentClassifier:
@@ -49,17 +59,19 @@ class SegmentClassifier:
         # Importing the room registers every layer that the file may name.
         import kseg.layers  # noqa: F401
 
-        facts = _read_facts(path)
-        try:
-            self.spec = Spec.from_dict(facts["spec"])
-            self.grid, stride = int(facts["grid"]), int(facts["stride"])
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ArtefactError(f"The segment classifier '{path}' cannot be rebuilt: {reason}") from error
-        image, segment = model.inputs
-        maps, histogram = model.outputs
-        self.maps = FeatureMaps(keras.Model(image, maps), self.spec, stride)
+        facts = keras_file.read_member(path, MEMBER, _Facts, without=_NO_CLASSIFIER)
+        where = f"'{printable(path)}', member {MEMBER}"
+        self.spec, self.grid = Spec.from_dict(facts.spec, where=where), facts.grid
+        model = keras_file.load_network(path)
+        image, segment, maps, histogram = _ends(model, path)
+        features = self.grid**2 * maps.shape[-1]
+        if segment.shape[1:] != (features,) or histogram.shape[1:] != (self.spec.num_classes,):
+            raise ArtefactError(
+                f"'{printable(path)}' is no segment classifier: it takes {segment.shape[1:]} features of a "
+                f"segment and gives {histogram.shape[1:]}, and its spec needs {(features,)} and "
+                f"{(self.spec.num_classes,)}"
+            )
+        self.maps = FeatureMaps(keras.Model(image, maps), self.spec, facts.stride)
         self.model = keras.Model(segment, histogram)
 
     def histograms(self, image: Image, labels: Labels, tree: SegmentTree) -> NDArray[np.float64]:
@@ -85,6 +97,17 @@ class SegmentClassifier:
         """Free both networks."""
         self.maps.close()
         del self.model
+
+
+def _ends(model: keras.Model, path: str | os.PathLike[str]) -> tuple[Any, Any, Any, Any]:
+    """Return image, segment, maps and histogram, the two inputs and the two outputs."""
+    ends = (*model.inputs, *model.outputs)
+    if len(model.inputs) != 2 or [len(end.shape) for end in ends] != [4, 2, 4, 2]:
+        raise ArtefactError(
+            f"'{printable(path)}' is no segment classifier: its network must take an image and a segment and "
+            f"give maps and a histogram. Received: shapes {[end.shape for end in ends]}"
+        )
+    return ends
 
 
 def write(
@@ -131,28 +154,3 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     if Path(path).suffix != SUFFIX:
         raise UsageError(f"A segment classifier's file must end in '{SUFFIX}'. Received: path='{path}'")
     return Path(path)
-
-
-def _read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    file = Path(path)
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise ArtefactError(f"The segment classifier '{file}' {what}; expected a file")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if MEMBER not in archive.namelist():
-                raise ArtefactError(
-                    f"'{file}' is no segment classifier: it lacks the member {MEMBER}. Make one with "
-                    "kseg train-segments"
-                )
-            bad = archive.testzip()
-            if bad is not None:
-                raise ArtefactError(
-                    f"'{file}' is damaged: its member {bad} fails the checksum. Copy it again"
-                )
-            facts: dict[str, Any] = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        if isinstance(error, ArtefactError):
-            raise
-        raise ArtefactError(f"The segment classifier '{file}' is damaged: {error}. Copy it again") from error
-    return facts

@@ -1,0 +1,40 @@
+"""What `spec.export` says, checked once for all who read it."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import msgspec
+
+from kseg import records
+from kseg.spec import Spec
+from kseg.text import printable
+
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Verified(records.Record, frozen=True):
+    """The outcome of `verify`, as far as it is shown."""
+
+    status: records.Text | None = None
+    miou: _Share | None = None
+    drop: Annotated[float, msgspec.Meta(ge=-100, le=100)] | None = None
+    agreement: _Share | None = None
+
+
+class Exported(records.Record, frozen=True):
+    """What an export wrote about itself; a `.keras` file has none of it."""
+
+    format: records.Text | None = None
+    precision: records.Text | None = None
+    verify: Verified = Verified()
+
+
+def exported(spec: Spec, path: str | os.PathLike[str]) -> Exported:
+    """Return the record in the spec of the file at `path`.
+
+    Raises:
+        ArtefactError: if it holds something else: names file and field.
+    """
+    return records.convert(spec.export, Exported, where=f"'{printable(path)}', `export` of the spec")

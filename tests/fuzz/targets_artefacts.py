@@ -1,0 +1,387 @@
+"""What the campaign attacks, model files and records of runs: how a good one is made, spoiled and read.
+
+A target's `read` may return, or raise `KsegError` with one printable line; all else is a finding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mutators
+import numpy as np
+
+from kseg.errors import KsegError
+from kseg.spec import Spec
+from kseg.text import printable
+
+SIZE = (16, 24)
+SPEC = Spec(
+    classes=("sky", "road"),
+    input_size=SIZE,
+    data={"source": "x", "merged": {"classes": ["a"], "palette": [[0, 0, 0]], "labels": [1]}},
+    recipe={"resolved": {"class_weights": [1.0, 2.0]}, "seed": 0},
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of file.
+
+    Args:
+        kind: its name in tables.
+        file: name of the file, with its suffix.
+        spoil: makes a bad one of a good one.
+        read: reads a file through the Python surface as a user would, as far as it goes.
+        inspected: whether `kseg inspect` takes it.
+    """
+
+    kind: str
+    file: str
+    spoil: mutators.Spoil
+    read: Callable[[Path], object]
+    inspected: bool = False
+
+
+def toy(seed: int = 0) -> Any:
+    """A small network with layers of several kinds, one of kseg's own among them."""
+    import keras
+
+    from kseg.layers import PadToStride
+
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((*SIZE, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(PadToStride(4, name="pad")(image))
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    x = keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
+    return keras.Model(image, keras.layers.Conv2D(2, 1, name="head")(x), name="toy")
+
+
+def spoil_keras(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes of the file, JSON of a member, or bytes of a member."""
+    draw = rng.random()
+    if draw < 0.2:
+        return mutators.spoil_bytes(content, rng)
+    if draw < 0.8:
+        name = rng.choice(("kseg.json", "config.json", "config.json", "metadata.json"))
+        return mutators.with_member(content, name, mutators.spoil_json, rng)
+    return mutators.with_member(content, "model.weights.h5", mutators.spoil_bytes, rng)
+
+
+def spoil_segments(content: bytes, rng: random.Random) -> bytes:
+    """As `spoil_keras`, with the classifier's own member."""
+    if rng.random() < 0.5:
+        return mutators.with_member(content, "kseg_segments.json", mutators.spoil_json, rng)
+    return mutators.with_member(content, "config.json", mutators.spoil_json, rng)
+
+
+def spoil_tflite(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes of the file, or the record behind the network; the network's digest stays right."""
+    if rng.random() < 0.4:
+        return mutators.spoil_bytes(content, rng)
+    end = content.index(b"PK\3\4", 8)
+    return mutators.with_member(content, "kseg.json", mutators.spoil_json, rng, before=content[:end])
+
+
+def spoil_onnx(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes of the file, or its metadata; then the digest is made right again."""
+    import onnx
+
+    from deploy.onnx import container
+
+    draw = rng.random()
+    if draw < 0.4:
+        return mutators.spoil_bytes(content, rng)
+    model = onnx.load_from_string(content)
+    for entry in model.metadata_props:
+        if entry.key == container.SPEC_KEY and draw < 0.9:
+            entry.value = mutators.spoil_json(entry.value.encode(), rng).decode("utf-8", "replace")
+        if entry.key == container.DIGEST_KEY:
+            entry.value = container._PLACEHOLDER
+    if draw >= 0.9:
+        weight = rng.choice(model.graph.initializer)
+        weight.data_location = onnx.TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value=rng.choice(("w.bin", "/etc/passwd", "../x")))
+    sealed = model.SerializeToString()
+    digest = hashlib.sha256(sealed).hexdigest()
+    return sealed.replace(container._PLACEHOLDER.encode(), digest.encode(), 1)
+
+
+def spoil_engine(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes of the file, or its header, of which the length is right again."""
+    if rng.random() < 0.4:
+        return mutators.spoil_bytes(content, rng)
+    length = struct.unpack_from("<Q", content, 8)[0]
+    header = mutators.spoil_json(content[16 : 16 + length], rng)
+    return content[:8] + struct.pack("<Q", len(header)) + header + content[16 + length :]
+
+
+def spoil_checkpoint(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes of the file or of an array, or the meta."""
+    draw = rng.random()
+    if draw < 0.3:
+        return mutators.spoil_bytes(content, rng)
+    names = sorted(mutators.members(content))
+    if draw < 0.6:
+        return mutators.with_member(content, rng.choice(names), mutators.spoil_bytes, rng)
+
+    def meta(member: bytes, own: random.Random) -> bytes:
+        text = mutators.spoil_json(member[128:], own)
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(text)},), }}"
+        return member[:8] + struct.pack("<H", 118) + header.ljust(117).encode() + b"\n" + text
+
+    return mutators.with_member(content, "meta.npy", meta, rng)
+
+
+def spoil_csv(content: bytes, rng: random.Random) -> bytes:
+    """Spoil bytes, or put something odd into a cell."""
+    if rng.random() < 0.4:
+        return mutators.spoil_bytes(content, rng)
+    rows = [line.split(b",") for line in content.splitlines()]
+    row = rng.choice(rows)
+    row[rng.randrange(len(row))] = str(rng.choice(mutators.ODD)).encode("utf-8", "replace")
+    return b"\n".join(b",".join(row) for row in rows)
+
+
+def spoil_record(content: bytes, rng: random.Random) -> bytes:
+    """Spoil a JSON file."""
+    return mutators.spoil_bytes(content, rng) if rng.random() < 0.2 else mutators.spoil_json(content, rng)
+
+
+def _read_network(path: Path) -> None:
+    import deploy
+
+    deploy.read_spec(path)
+    runtime = deploy.load(path)
+    logits = runtime(np.zeros((1, *(runtime.input_size or SIZE), 3), np.float32))
+    assert logits.ndim == 4
+    runtime.close()
+
+
+def _read_engine(path: Path) -> None:
+    from deploy.tensorrt import container
+
+    container.read_spec(path)
+
+
+def _read_segments(path: Path) -> None:
+    from kseg.inference.refine.segment_classifier import SegmentClassifier
+
+    SegmentClassifier(path).close()
+
+
+def _read_checkpoint(path: Path) -> None:
+    from kseg.training import checkpoint
+
+    run = path.parent / "run"
+    (run / checkpoint.FILE).parent.mkdir(parents=True, exist_ok=True)
+    (run / checkpoint.FILE).write_bytes(path.read_bytes())
+    stored = checkpoint.load(run)
+    assert stored is not None
+    model = toy(1)
+    model.compile("adam", "mse")
+    checkpoint.restore(model, stored[1])
+
+
+def _read_run(path: Path) -> None:
+    from kseg.training import TrainConfig, record
+
+    values = record.read(path.parent, to_resume=True)
+    assert values is not None
+    TrainConfig.from_dict(values["arguments"])
+
+
+def _read_stages(path: Path) -> None:
+    from kseg.training.stages import read_stages
+
+    read_stages(str(path), {"out": str(path.parent / "out"), "data": "d"})
+
+
+def _read_arguments(model: str) -> Callable[[Path], object]:
+    def read(path: Path) -> object:
+        import keras
+
+        from kseg import models, records
+
+        try:
+            return models.create(model, **records.read(path, dict[str, Any]))
+        finally:
+            keras.backend.clear_session()
+
+    return read
+
+
+def _read_history(path: Path) -> None:
+    from kseg.viz.curves import charts, epochs, read_history
+
+    history = read_history(path)
+    charts(history)
+    epochs(history)
+
+
+def _read_spec(path: Path) -> None:
+    from kseg import records
+
+    values = records.read(path, dict[str, Any])
+    spec = Spec.from_dict(values)
+    from kseg.data.merged import original_spec
+    from kseg.viz import legend
+
+    original_spec(spec)
+    legend(spec, range(min(spec.num_classes, 20)))
+
+
+# Arguments that make a small network of each kind, all of those that a file may name.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "UNet": {"width": 0.1, "depth": 2, "encoder": "plain", "padding": "same", "dropout": 0.5},
+    "FarabetNet": {
+        "scales": 2,
+        "classifier": "mlp",
+        "hidden": 8,
+        "chroma": "split",
+        "window": 15,
+        "width": 0.1,
+        "seed": 1,
+        "normalization": {"order": "rgb", "mean": [1, 2, 3], "std": [1, 1, 1]},
+    },
+    "RecurrentCNN": {
+        "variant": "rcnn2",
+        "instances": 2,
+        "features": [4, 8],
+        "feedback": "scores",
+        "last_tanh": True,
+        "evaluator": "dilated",
+        "output_stride": 1,
+        "width": 0.2,
+    },
+    "CRFRNN": {
+        "base": "UNet",
+        "base_args": {"width": 0.1, "depth": 2},
+        "iterations": 2,
+        "test_iterations": 2,
+        "window": 3,
+        "dilation": 1,
+        "stride": 1,
+        "theta_alpha": 10.0,
+        "w1": 1.0,
+        "std": [1.0, 1.0, 1.0],
+    },
+    "FCN8s": {"encoder": "mobilenetv3", "width": 0.35, "dropout": 0.1},
+    "TextonBoost": {"textons": 8, "rectangles": 4, "features": 12, "head": "stumps", "grid": 5, "kappa": 1.0},
+}
+
+TARGETS = (
+    Target("keras", "m.keras", spoil_keras, _read_network, inspected=True),
+    Target("segment classifier", "s.keras", spoil_segments, _read_segments),
+    Target("tflite", "m.tflite", spoil_tflite, _read_network, inspected=True),
+    Target("onnx", "m.onnx", spoil_onnx, _read_network, inspected=True),
+    Target("engine", "m.engine", spoil_engine, _read_engine, inspected=True),
+    Target("checkpoint", "state.npz", spoil_checkpoint, _read_checkpoint),
+    Target("run.json", "run.json", spoil_record, _read_run),
+    Target("stages.json", "stages.json", spoil_record, _read_stages),
+    Target("history.csv", "history.csv", spoil_csv, _read_history),
+    Target("spec", "spec.json", spoil_record, _read_spec),
+    *(Target(f"{name} arguments", "a.json", spoil_record, _read_arguments(name)) for name in ARGUMENTS),
+)
+
+
+def make_seeds(folder: Path) -> dict[str, bytes]:
+    """Return a good file of every kind, by kind; and `network`, a model that the commands work on."""
+    import deploy
+    from deploy.tensorrt import container
+    from kseg import saving
+    from kseg.training import TrainConfig, checkpoint
+
+    model = toy()
+    model.spec = SPEC
+    saving.save(model, folder / "m.keras", SPEC)
+    for suffix in ("tflite", "onnx"):
+        deploy.export(model, folder / f"m.{suffix}", verify=False)
+    container.write(folder / "m.engine", b"plan" * 99, build={"module": "tensorrt_rtx", "version": "1"})
+    container.embed(folder / "m.engine", SPEC)
+    model.compile("adam", "mse")
+    row = {"epoch": 1, "loss": 0.5, "total_seconds": 2.0, "images_per_second": 3.5}
+    model.optimizer.build(model.trainable_variables)
+    checkpoint.save(folder, model, [], {"rows": [row], "best": row, "step": 2})
+    run = {
+        "status": "finished",
+        "started": "2026-01-01",
+        "arguments": TrainConfig(model="unet", data="d", out="o").to_dict(),
+        "resolved": {"precision": "float32", "precision_reason": "as asked"},
+        "data": {"fingerprint": "f", "splits": {"train": 3}},
+        "result": {
+            "model": "m",
+            "epochs": 1,
+            "best_epoch": 1,
+            "seconds": 2.0,
+            "images_per_second": 3.0,
+            "val_miou": None,
+        },
+        "versions": {"kseg": "0"},
+    }
+    small = {"model": "unet", "model_args": {"width": 0.1, "depth": 2}}
+    stages = [{"name": "a", "epochs": 1, "size": [16, 24], **small}, {"name": "b", **small}]
+    seeds = {target.kind: folder / target.file for target in TARGETS}
+    made = {kind: path.read_bytes() for kind, path in seeds.items() if path.exists()}
+    return {
+        **made,
+        "segment classifier": _segments(folder),
+        "network": _network(folder),
+        "checkpoint": (folder / checkpoint.FILE).read_bytes(),
+        "run.json": json.dumps(run).encode(),
+        "stages.json": json.dumps(stages).encode(),
+        "history.csv": b"epoch,loss,val_loss,learning_rate\n0,1.5,,0.01\n1,1.25,1.5,0.02\n",
+        "spec": SPEC.to_json().encode(),
+        **{
+            f"{name} arguments": json.dumps({"num_classes": 3, "name": "n", **values}).encode()
+            for name, values in ARGUMENTS.items()
+        },
+    }
+
+
+def _network(folder: Path) -> bytes:
+    """A network of the table, which can be rebuilt."""
+    from kseg import models, saving
+
+    path = folder / "network.keras"
+    saving.save(models.create("unet", num_classes=2, **ARGUMENTS["UNet"]), path, SPEC)
+    return path.read_bytes()
+
+
+def _segments(folder: Path) -> bytes:
+    import keras
+
+    from kseg.inference.refine import segment_classifier
+
+    image = keras.Input((None, None, 3), name="pixels")
+    extractor = keras.Model(image, keras.layers.Conv2D(4, 3, strides=2, padding="same")(image))
+    segment = keras.Input((16,), name="segment")
+    classifier = keras.Model(segment, keras.layers.Dense(2, activation="softmax")(segment))
+    path = folder / "segments.keras"
+    segment_classifier.write(path, extractor, classifier, SPEC, grid=2, stride=2)
+    return path.read_bytes()
+
+
+def case(target: Target, seed: bytes, number: int, folder: Path) -> str:
+    """Read the `number`-th spoiled file of a kind; return "read" or "refused".
+
+    Raises:
+        AssertionError: for a refusal that is not one printable line.
+        BaseException: whatever else reading raises: a finding.
+    """
+    path = folder / target.file
+    path.write_bytes(target.spoil(seed, random.Random(f"{target.kind} {number}")))
+    try:
+        target.read(path)
+    except KsegError as error:
+        text = str(error)
+        assert printable(text) == text, text
+        assert len(text) < 2500, text
+        return "refused"
+    return "read"

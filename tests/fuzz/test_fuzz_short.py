@@ -1,0 +1,45 @@
+"""A short, seeded part of the campaign: spoiled files are read or refused in one line, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import targets_artefacts
+import targets_commands
+
+# Cases per kind; building a network costs more than reading a record.
+FEW, MANY = 12, 60
+DEAR = ("keras", "segment classifier")
+
+
+@pytest.fixture(scope="session")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return targets_artefacts.make_seeds(tmp_path_factory.mktemp("seeds"))
+
+
+@pytest.mark.parametrize("target", targets_artefacts.TARGETS, ids=lambda target: target.kind)
+def test_files(target: targets_artefacts.Target, seeds: dict[str, bytes], tmp_path: Path) -> None:
+    dear = target.kind in DEAR or target.kind.endswith("arguments")
+    results = [
+        targets_artefacts.case(target, seeds[target.kind], number, tmp_path)
+        for number in range(FEW if dear else MANY)
+    ]
+    assert "refused" in results
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in targets_commands.COMMANDS if c.kind.split()[0] not in ("stages", "report")],
+    ids=lambda command: command.kind,
+)
+def test_commands(
+    command: targets_commands.Command,
+    seeds: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KSEG_CACHE", str(tmp_path / "cache"))
+    targets_commands.make_folder(tmp_path, seeds)
+    results = [targets_commands.case(command, seeds, number, tmp_path) for number in range(FEW)]
+    assert "refused" in results

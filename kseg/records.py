@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -29,14 +29,15 @@ Text = Annotated[str, msgspec.Meta(max_length=2**16)]
 _BOM = b"\xef\xbb\xbf"
 _AT = re.compile(r" - at (?:`key(?: in)?` in )?`(?P<path>\$.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>\d+)\]|(?P<any>\[\.\.\.\])")
+_TYPES = re.compile(r"`(?P<names>[a-z]+(?: \| [a-z]+)*)`")
 _PLAIN = {
-    "`object`": "an object",
-    "`array`": "a list",
-    "`str`": "text",
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`bool`": "true or false",
-    "`null`": "null",
+    "object": "an object",
+    "array": "a list",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "null",
 }
 
 T = TypeVar("T")
@@ -67,6 +68,16 @@ def read(
         KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message
             names file, field, what was found and what was expected.
     """
+    raw = content(path, error=error, remedy=remedy, max_bytes=max_bytes)
+    return parse(
+        raw, kind, where=f"'{printable(Path(path))}'", error=error, remedy=remedy, max_bytes=max_bytes
+    )
+
+
+def content(
+    path: str | Path, *, error: type[KsegError] = DataError, remedy: str = "", max_bytes: int = MAX_BYTES
+) -> bytes:
+    """Return the bytes of a regular file; arguments and errors as in `read`."""
     file = Path(path)
     try:
         if not file.is_file():
@@ -80,10 +91,12 @@ def read(
             raise error(
                 f"'{printable(file)}' has {size:,} bytes; at most {max_bytes:,} are read{_sentence(remedy)}"
             )
-        content = file.read_bytes()
-    except OSError as failure:
-        raise error(f"'{printable(file)}' cannot be read: {failure.strerror or failure}") from failure
-    return parse(content, kind, where=f"'{printable(file)}'", error=error, remedy=remedy, max_bytes=max_bytes)
+        return file.read_bytes()
+    except (OSError, ValueError) as failure:
+        if isinstance(failure, KsegError):
+            raise
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"'{printable(file)}' cannot be read: {reason}{_sentence(remedy)}") from failure
 
 
 def parse(
@@ -114,6 +127,25 @@ def parse(
     return found
 
 
+def each(items: Iterable[bytes | msgspec.Raw], kind: Any) -> Iterator[tuple[Any, str]]:
+    """Read JSON texts one by one, so that one bad record does not hide the others.
+
+    Numbers may stand in quotes, whole ones with `.0`. `kind` must have no free-form field (`Any`): depth and
+    digits are bounded by its types.
+
+    Yields:
+        the record and "", or None and what is wrong with it: field, expected, received.
+    """
+    decoder = msgspec.json.Decoder(kind, strict=False)
+    for item in items:
+        try:
+            yield decoder.decode(item), ""
+        except msgspec.ValidationError as failure:
+            yield None, _told(failure, "", lambda item=item: msgspec.json.decode(item), "").removeprefix(": ")
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as failure:
+            yield None, f"is not valid JSON: {printable(failure, 200)}"
+
+
 def convert(
     value: Any, kind: type[T], *, where: str, error: type[KsegError] = ArtefactError, remedy: str = ""
 ) -> T:
@@ -137,9 +169,7 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
         path, problem = "$", text
     else:
         path, problem = match["path"], text[: match.start()]
-    for name, plain in _PLAIN.items():
-        problem = problem.replace(name, plain)
-    problem = problem.replace(", got ", ", found ").replace(" | ", " or ")
+    problem = _TYPES.sub(_plain, problem).replace(", got ", ", found ")
     if problem[:9] in ("Expected ", "Object co", "Object mi"):
         problem = problem[0].lower() + problem[1:]
     field = path.removeprefix("$").removeprefix(".")
@@ -147,6 +177,12 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
     received = _at(path, values) if match is not None and "missing required" not in problem else None
     ending = f". Received: {printable(repr(received), 60)}" if received is not None else ""
     return f"{where}: {subject}{printable(problem, 400)}{ending}{_sentence(remedy)}"
+
+
+def _plain(match: re.Match[str]) -> str:
+    """Say msgspec's names of types (`int | null`) in plain words; what else stands in backticks is a name."""
+    names = match["names"].split(" | ")
+    return " or ".join(_PLAIN[name] for name in names) if set(names) <= set(_PLAIN) else match[0]
 
 
 def _at(path: str, values: Any) -> Any:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from kseg.data import listing
 from kseg.data.coco_folder import CocoFolder
 from kseg.data.folder_base import Content, Folder
 from kseg.data.folders import PaletteLike, SemanticFolder, read_folder
 from kseg.data.instances import Instances
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
+from kseg.text import printable
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -206,6 +208,10 @@ class FolderSource(Source):
             }
         )
         self._builder: Any = None
+        for note in self.folder.notes:
+            listing.tell_once(note)
+        if self.folder.special:
+            listing.tell_once(listing.special_line(self.folder.special))
 
     def count(self, split: str) -> int:
         """Number of images in `split`."""
@@ -248,8 +254,9 @@ def open(  # the name that the package exports: kseg.data.open
     """Open a data set; nothing is decoded or downloaded yet.
 
     Args:
-        source: a folder (semantic or COCO layout); `tfds:NAME` or `tfds:NAME/CONFIG`; `sample:nuclei`; an
-            opened Source is given back.
+        source: a folder (semantic or COCO layout; of both, the label maps are read, see
+            `kseg.data.folders.read_folder`); `tfds:NAME` or `tfds:NAME/CONFIG`; `sample:nuclei`; an opened
+            Source is given back.
         cache_dir: where the TFDS form of a folder is kept. Default: `$KSEG_CACHE` or `~/.cache/kseg`.
         data_dir: where TFDS keeps its own sets. Default: TFDS' (`~/tensorflow_datasets`).
         palette: for colour-coded masks: a `Palette`, RGB colours in class order, {(r, g, b): id},
@@ -278,7 +285,8 @@ def open(  # the name that the package exports: kseg.data.open
         known = sorted(entry.name for entry in SAMPLES.iterdir() if (entry / "images").is_dir())
         if name not in known:
             raise UsageError(
-                f"There is no embedded sample '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}"
+                f"There is no embedded sample '{printable(name)}'.{did_you_mean(name, known)} "
+                f"Known: {', '.join(known)}"
             )
         return FolderSource(SAMPLES / name, name=text, cache_dir=cache_dir)
     return FolderSource(source, cache_dir=cache_dir, palette=palette, id_map=id_map)

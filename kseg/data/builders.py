@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,6 @@ from kseg.data import sealed
 from kseg.data.folder_base import Content
 from kseg.data.folders import ids_message
 from kseg.data.images import frame_of
-from kseg.data.instances import Instances
 from kseg.data.orientation import UPRIGHT
 from kseg.errors import DataError
 from kseg.spec import Spec
@@ -216,7 +214,7 @@ class CachedBuilder(ReadOnlyBuilder, skip_registration=True):  # type: ignore[ca
     """A finished `FolderBuilder`, with `as_dataset`: TFDS reads array_record by `as_data_source` only.
 
     Attributes:
-        remake: makes the cache again if it is damaged; see `open_records`.
+        remake: makes the cache again if it is damaged; see `kseg.data.cached_records`.
     """
 
     remake: Callable[[], None]
@@ -363,77 +361,3 @@ def prepare(
             builder = CachedBuilder(builder_dir=folder / _NAME / _VERSION)
     builder.remake = functools.partial(make, thorough=True)
     return builder
-
-
-class _Records(Sequence[dict[str, Any]]):
-    """Random access to examples, image and mask still encoded.
-
-    A record that cannot be read, because the cache was deleted or damaged after it was opened, has the cache
-    made again, once, and is read anew.
-    """
-
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, instances: bool) -> None:
-        skip = tfds.decode.SkipDecoding()
-        self._builder, self._split = builder, split
-        self._decoders = {"image": skip, "mask": skip}
-        features = builder.info.features
-        wanted = [key for key in features if instances or key != "instances"]
-        self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})
-        self._lock = threading.Lock()
-        self._raw = self._open()
-        self._length = len(self._raw)
-
-    def _open(self) -> Sequence[bytes]:
-        with quiet():
-            raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
-            return self._builder.as_data_source(split=self._split, deserialize_method=raw_bytes)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: Any) -> Any:
-        if not -self._length <= index < self._length:
-            raise IndexError(f"Record {index} of {self._length}")
-        raw = self._raw
-        try:
-            return self._read(raw, index)
-        except Exception:
-            remake = getattr(self._builder, "remake", None)
-            if remake is None:
-                raise
-            with self._lock:
-                # Several threads read; the first one to come makes it.
-                if self._raw is raw:
-                    remake()
-                    self._raw = self._open()
-            return self._read(self._raw, index)
-
-    def _read(self, raw: Sequence[bytes], index: int) -> Any:
-        return self._features.deserialize_example_np(raw[index], decoders=self._decoders)
-
-
-def open_records(
-    builder: tfds.core.DatasetBuilder, split: str, instances: bool = True
-) -> Sequence[dict[str, Any]]:
-    """Return random access to the examples of `split` (slices such as `train[:50%]` work)."""
-    return _Records(builder, split, instances)
-
-
-def decode_example(example: Mapping[str, Any]) -> tuple[str, Content]:
-    """Decode what `open_records` gives: the name, and image, mask and instances."""
-    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
-    mask = cv2.imdecode(np.frombuffer(example["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or mask is None:
-        raise DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
-    if mask.dtype != np.uint8:
-        mask = mask.astype(np.int32)
-    found = None
-    if "instances" in example:
-        stored = example["instances"]
-        found = Instances(
-            np.asarray(stored["layers"])[..., 0].astype(np.int32),
-            np.asarray(stored["classes"], np.int32).reshape(-1),
-            np.asarray(stored["crowd"], bool).reshape(-1),
-        )
-    name = example["name"]
-    return name.decode() if isinstance(name, bytes) else str(name), Content(image, mask, found)

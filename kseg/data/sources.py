@@ -150,8 +150,8 @@ class Source:
             if base_split(part) not in self.splits:
                 known = list(self.splits)
                 raise DataError(
-                    f"{self.name} has no split '{base_split(part)}'.{did_you_mean(part, known)} "
-                    f"It has: {', '.join(known)}"
+                    f"{printable(self.name)} has no split '{printable(base_split(part))}'."
+                    f"{did_you_mean(part, known)} It has: {printable(', '.join(known))}"
                 )
 
 
@@ -159,23 +159,24 @@ def open_split(
     source: Source, builder: tfds.core.DatasetBuilder, split: str, limit: int | None, instances: bool
 ) -> Samples:
     """Return the samples of `split` out of the builder that the cache holds for `source`."""
-    from kseg.data import builders
+    from kseg.data import cached_records
 
     def decode(example: Any, index: int) -> Sample:
         del index
-        name, content = builders.decode_example(example)
+        name, content = cached_records.decode_example(example)
         return Sample(name, content.image, content.mask, content.instances)
 
     try:
-        records = builders.open_records(builder, split, instances)
+        records = cached_records.open_records(builder, split, instances)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise UsageError(
-            f"Split '{split}' cannot be read: {error}. Write for example train, train[:50%] or train[10:20]"
+            f"Split '{printable(split)}' cannot be read: {printable(error, 300)}. Write for example train, "
+            "train[:50%] or train[10:20]"
         ) from error
     if not len(records):
-        raise DataError(f"Split '{split}' of {source.name} selects no image")
+        raise DataError(f"Split '{printable(split)}' of {printable(source.name)} selects no image")
     return Samples(records, decode, source.spec, limit)
 
 

@@ -193,7 +193,7 @@ def _at(path: str, values: Any) -> Any:
             if step["any"]:
                 return None
             value = value[step["key"] if step["key"] is not None else int(step["index"])]
-    except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, LookupError, TypeError, RecursionError):
         return None
     return None if isinstance(value, dict | list) else value
 

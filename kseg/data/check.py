@@ -10,7 +10,7 @@ from kseg.data import listing, sources
 from kseg.data.check_coco import check_coco
 from kseg.data.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.folder_base import Item
-from kseg.data.folders import SemanticFolder, layout, refuse_maps
+from kseg.data.folders import SemanticFolder, layout, refuse_empty, refuse_maps
 from kseg.data.palette import Palette
 from kseg.data.report import Finding, Report, SplitReport
 from kseg.data.sources import Source
@@ -66,6 +66,7 @@ def check(
         return _with_notes(check_coco(path, limit, progress), notes)
     colors = None if palette is None else _as_palette(palette, path)
     folder = SemanticFolder(path, palette=colors, id_map=id_map)
+    refuse_empty(folder)
     return _with_notes(_check_semantic(folder, colors, limit, progress), notes)
 
 

@@ -36,7 +36,7 @@ class ClassesFile(Record, frozen=True):
     """The fields of `classes.json`; see `kseg.data.folders.SemanticFolder`."""
 
     classes: Annotated[list[ClassName], msgspec.Meta(min_length=1, max_length=MAX_CLASSES)] | None = None
-    label_space: str | None = None
+    label_space: Annotated[str, msgspec.Meta(max_length=256)] | None = None
     palette: Annotated[list[Rgb], msgspec.Meta(max_length=MAX_CLASSES)] | None = None
     void_id: ClassId | None = None
     void_color: Rgb | None = None

@@ -256,14 +256,19 @@ def read_folder(
     if kind == "coco":
         refuse_maps(folder, palette, id_map)
     result = CocoFolder(folder) if kind == "coco" else SemanticFolder(folder, palette, id_map)
-    if not any(result.items.values()):
-        raise DataError(
-            f"{printable(folder)} has no images: every folder in {printable(folder / 'images')} is empty. "
-            f"Expected: {LAYOUT}"
-        )
+    refuse_empty(result)
     result.items = {split: items for split, items in result.items.items() if items}
     result.notes += notes
     return result
+
+
+def refuse_empty(folder: Folder) -> None:
+    """Raise DataError if no split has an image."""
+    if not any(folder.items.values()):
+        raise DataError(
+            f"{printable(folder.path)} has no images: every folder in {printable(folder.path / 'images')} is "
+            f"empty. Expected: {LAYOUT}"
+        )
 
 
 def refuse_maps(folder: Path, palette: object, id_map: object) -> None:

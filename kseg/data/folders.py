@@ -72,7 +72,9 @@ def pair(images: Path, labels: Path, special: list[Path] | None = None) -> tuple
     if special is not None:
         special += [*pictures.special, *masks.special]
     maps = _by_name(labels, masks.files)
-    return tuple(Item(name, image, maps.get(name)) for name, image in _by_name(images, pictures.files).items())
+    return tuple(
+        Item(name, image, maps.get(name)) for name, image in _by_name(images, pictures.files).items()
+    )
 
 
 class SemanticFolder(Folder):

@@ -7,7 +7,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,8 @@ class ColorMaskError(DataError):
 
 
 # How PNG, JPEG, BMP, TIFF, WebP and GIF files start.
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = (_PNG[:4], b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
 _ID_MODES = ("L", "P", "1", "I;16", "I;16B", "I;16L", "I")
 
 
@@ -122,12 +123,37 @@ def _room(picture: Image.Image) -> Iterator[None]:
 
 
 def read_frame(path: str | os.PathLike[str]) -> Frame:
-    """Return size and EXIF orientation of an image file; no pixel is decoded.
+    """Return size and EXIF orientation of an image file; where its format allows, no pixel is decoded.
 
     Raises:
         DataError: if the file is missing, no image, or damaged.
     """
-    return frame_of(_read(path), printable(os.fspath(path)))
+    name = printable(os.fspath(path))
+    if os.path.isfile(path):
+        # A damaged file is read whole below, for what is said of it.
+        with (
+            contextlib.suppress(DamagedFileError),
+            _decoding(name),
+            open(path, "rb") as handle,
+            Image.open(handle, formats=_FORMATS) as picture,
+        ):
+            if picture.format == "PNG" and not _png_has_metadata(handle):
+                return Frame((picture.height, picture.width))
+            return _frame(picture)
+    return frame_of(_read(path), name)
+
+
+def _png_has_metadata(handle: BinaryIO) -> bool:
+    """Return whether a PNG has a chunk that may hold an orientation; Pillow decodes it all to know."""
+    # Pillow goes on from where it stopped.
+    place = handle.tell()
+    handle.seek(len(_PNG))
+    found = False
+    while not found and len(header := handle.read(8)) == 8:
+        found = header[4:] in (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+        handle.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)
+    handle.seek(place)
+    return found
 
 
 def frame_of(data: bytes, name: str) -> Frame:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from kseg import data
 from kseg.data import check
 from kseg.data.folders import read_folder
-from kseg.data.images import read_framed, read_image, read_mask
+from kseg.data.images import read_frame, read_framed, read_image, read_mask
 from kseg.data.orientation import Frame, OrientationError, truth_orientation, turn
 from kseg.errors import DataError
 
@@ -92,6 +92,9 @@ def test_images_of_every_format_come_as_shown(tmp_path: Path, orientation: int, 
     assert np.abs(image.astype(int) - shown).mean() < 2
     assert (frame.orientation, frame.shown) == (orientation, WIDE)
     assert frame.stored == (WIDE if orientation < 5 else WIDE[::-1])
+    assert read_frame(file) == frame
+    Image.fromarray(shown).save(file)
+    assert read_frame(file) == Frame(WIDE) == read_framed(file)[1]
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
@@ -228,3 +231,21 @@ def test_a_tag_that_is_no_orientation_is_none(tmp_path: Path, value: int) -> Non
 
 def test_a_size_of_neither_is_left_to_the_check_of_sizes() -> None:
     assert truth_orientation((5, 5), Frame(WIDE, 6, True), None, "m") == 1
+
+
+@pytest.mark.parametrize("where", [0.1, 0.9])
+def test_a_tag_behind_the_pixels_of_a_png_counts(tmp_path: Path, where: float) -> None:
+    """PNG allows the chunk anywhere; a damaged file says what it is."""
+    image, _ = scene(WIDE)
+    file = tmp_path / "a.png"
+    Image.fromarray(image).save(file, exif=tag(6))
+    content = file.read_bytes()
+    start = content.index(b"eXIf") - 4
+    chunk = content[start : start + 12 + int.from_bytes(content[start : start + 4], "big")]
+    moved = content.replace(chunk, b"")
+    end = moved.rindex(b"IEND") - 4
+    file.write_bytes(moved[:end] + chunk + moved[end:])
+    assert read_frame(file) == Frame(WIDE, 6, True) == read_framed(file)[1]
+    file.write_bytes(moved[: int(len(moved) * where)])
+    with pytest.raises(DataError, match=r"a\.png' is truncated"):
+        read_framed(file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -68,6 +68,16 @@ def read(
         KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message
             names file, field, what was found and what was expected.
     """
+    raw = content(path, error=error, remedy=remedy, max_bytes=max_bytes)
+    return parse(
+        raw, kind, where=f"'{printable(Path(path))}'", error=error, remedy=remedy, max_bytes=max_bytes
+    )
+
+
+def content(
+    path: str | Path, *, error: type[KsegError] = DataError, remedy: str = "", max_bytes: int = MAX_BYTES
+) -> bytes:
+    """Return the bytes of a regular file; arguments and errors as in `read`."""
     file = Path(path)
     try:
         if not file.is_file():
@@ -81,10 +91,12 @@ def read(
             raise error(
                 f"'{printable(file)}' has {size:,} bytes; at most {max_bytes:,} are read{_sentence(remedy)}"
             )
-        content = file.read_bytes()
-    except OSError as failure:
-        raise error(f"'{printable(file)}' cannot be read: {failure.strerror or failure}") from failure
-    return parse(content, kind, where=f"'{printable(file)}'", error=error, remedy=remedy, max_bytes=max_bytes)
+        return file.read_bytes()
+    except (OSError, ValueError) as failure:
+        if isinstance(failure, KsegError):
+            raise
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"'{printable(file)}' cannot be read: {reason}{_sentence(remedy)}") from failure
 
 
 def parse(
@@ -113,6 +125,25 @@ def parse(
         ) from failure
     _check_bounds(found, where, error, remedy)
     return found
+
+
+def each(items: Iterable[bytes | msgspec.Raw], kind: Any) -> Iterator[tuple[Any, str]]:
+    """Read JSON texts one by one, so that one bad record does not hide the others.
+
+    Numbers may stand in quotes, whole ones with `.0`. `kind` must have no free-form field (`Any`): depth and
+    digits are bounded by its types.
+
+    Yields:
+        the record and "", or None and what is wrong with it: field, expected, received.
+    """
+    decoder = msgspec.json.Decoder(kind, strict=False)
+    for item in items:
+        try:
+            yield decoder.decode(item), ""
+        except msgspec.ValidationError as failure:
+            yield None, _told(failure, "", lambda item=item: msgspec.json.decode(item), "").removeprefix(": ")
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as failure:
+            yield None, f"is not valid JSON: {printable(failure, 200)}"
 
 
 def convert(
@@ -166,7 +197,7 @@ def _at(path: str, values: Any) -> Any:
             if step["any"]:
                 return None
             value = value[step["key"] if step["key"] is not None else int(step["index"])]
-    except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, LookupError, TypeError, RecursionError):
         return None
     return None if isinstance(value, dict | list) else value
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from kseg import records
 from kseg.errors import UsageError
 from kseg.text import printable
 
@@ -18,7 +15,6 @@ HELP = "Check a data set: unreadable files, sizes, ids, colour masks, class shar
 EXAMPLE = "kseg check-data path/to/data --json"
 _MARKS = {"error": "[red]error[/red]", "warning": "[yellow]warning[/yellow]", "info": "[dim]info[/dim]"}
 _MOST_CLASSES = 60
-_Id = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +45,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(report)
         if report.ok:
-            closing_line(f"kseg train --model lraspp --data {args.data} --out RUN")
+            closing_line(_next(args))
     return 0 if report.ok else 1
+
+
+def _next(args: argparse.Namespace) -> str:
+    if args.palette is None and args.id_map is None:
+        return f"kseg train --model lraspp --data {printable(args.data)} --out RUN"
+    # What was true of the data with these arguments is true of a training only where it reads them too.
+    return "write the palette (with color_masks) or the id_map into classes.json, where kseg train reads it"
 
 
 def parse_id_map(text: str | None) -> dict[int, int] | None:
@@ -61,8 +64,11 @@ def parse_id_map(text: str | None) -> dict[int, int] | None:
     """
     if text is None:
         return None
-    remedy = "It must be like '{\"255\": 1}'"
-    return records.parse(text, dict[_Id, _Id], where="Argument --id-map", error=UsageError, remedy=remedy)
+    from kseg import records
+    from kseg.data.classes_file import IdMap
+
+    remedy = "Write for example '{\"255\": 1}'"
+    return records.parse(text, IdMap, where="Argument --id-map", error=UsageError, remedy=remedy)
 
 
 def _print(report: Report) -> None:
@@ -70,7 +76,9 @@ def _print(report: Report) -> None:
 
     from kseg.cli.output import console
 
-    console.print(f"[bold]{escape(report.path)}[/bold] ({report.kind}, {len(report.classes)} classes)")
+    console.print(
+        f"[bold]{escape(printable(report.path))}[/bold] ({report.kind}, {len(report.classes)} classes)"
+    )
     if report.splits:
         _print_splits(report)
         _print_classes(report)
@@ -100,7 +108,7 @@ def _print_splits(report: Report) -> None:
         if split.sizes:
             small, large = (f"{size[key][0]}x{size[key][1]}" for key in ("smallest", "largest"))
             shown = small if small == large else f"{small} - {large}"
-        row = [name, str(split.images), shown, f"{split.counts.void_share():.2%}"]
+        row = [printable(name), str(split.images), shown, f"{split.counts.void_share():.2%}"]
         table.add_row(*row, *([str(split.instances or 0)] if with_instances else []))
     console.print(table)
 
@@ -115,14 +123,14 @@ def _print_classes(report: Report) -> None:
     table = Table("id", box=None, pad_edge=False)
     table.add_column("class", no_wrap=True)
     for name in report.splits:
-        table.add_column(f"{name} %", justify="right")
+        table.add_column(f"{printable(name)} %", justify="right")
     for scheme in weights:
         table.add_column(scheme.replace("_", "\n"), justify="right", style="dim", no_wrap=True)
     shares = [split.counts.shares() * 100 for split in report.splits.values()]
     for index, name in enumerate(report.classes[:_MOST_CLASSES]):
         cells = [f"{share[index]:.2f}" if share[index] else "[red]-[/red]" for share in shares]
         table.add_row(
-            str(index), escape(printable(name)), *cells, *(f"{weights[s][index]:.3f}" for s in weights)
+            str(index), escape(printable(name, 60)), *cells, *(f"{weights[s][index]:.3f}" for s in weights)
         )
     console.print(table)
     if len(report.classes) > _MOST_CLASSES:

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if counts.other:
         raise DataError(
-            f"{args.data} has ids that are no class: {listed(counts.other)}. See: kseg check-data {args.data}"
+            f"{printable(args.data)} has ids that are no class: {listed(counts.other)}. "
+            f"See: kseg check-data {printable(args.data)}"
         )
     weights = counts.weights(args.scheme, power=args.power, mean_one=args.mean_one)
     values = {
@@ -77,6 +78,6 @@ def _print(values: dict) -> None:
     table.add_column("weight", justify="right")
     rows = zip(values["classes"], values["shares"], values["weights"], strict=True)
     for index, (name, share, weight) in enumerate(rows):
-        table.add_row(str(index), escape(printable(name)), f"{100 * share:.3f}", f"{weight:.4f}")
+        table.add_row(str(index), escape(printable(name, 60)), f"{100 * share:.3f}", f"{weight:.4f}")
     console.print(table)
     console.print(f"class_weights={[round(weight, 4) for weight in values['weights']]}", soft_wrap=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kseg.cli import predictor_options
 from kseg.errors import DataError, UsageError
+from kseg.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,6 +104,7 @@ def find_images(sources: Sequence[str], out: Path) -> list[Path]:
     Raises:
         DataError: if a source does not exist, or a folder has no image.
     """
+    from kseg.data import listing
     from kseg.data.images import IMAGE_SUFFIXES
 
     found: dict[Path, None] = {}
@@ -112,17 +114,16 @@ def find_images(sources: Sequence[str], out: Path) -> list[Path]:
             found[source] = None
             continue
         if not source.is_dir():
-            raise DataError(f"There is no file or folder '{source}'")
+            what = "is neither an image file nor a folder" if source.exists() else "does not exist"
+            raise DataError(f"'{printable(source)}' {what}")
+        listed = listing.images(source)
+        if listed.special:
+            listing.tell_once(listing.special_line(listed.special))
         files = [
-            path
-            for path in sorted(source.rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES
-            and path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(source).parts)
-            and (own not in path.resolve().parents or own == source.resolve())
+            path for path in listed.files if own not in path.resolve().parents or own == source.resolve()
         ]
         if not files:
-            raise DataError(f"The folder '{source}' has no image ({', '.join(IMAGE_SUFFIXES)})")
+            raise DataError(f"The folder '{printable(source)}' has no image ({', '.join(IMAGE_SUFFIXES)})")
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -168,7 +169,8 @@ def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequen
         target = out / f"{name}{KINDS[kind]}"
         if kind == "overlay" and max(mask.shape) > _JPEG_SIDE:
             raise DataError(
-                f"'{path}': an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use --write mask,color"
+                f"'{printable(path)}': an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use "
+                "--write mask,color"
             )
         _write(kind, target, image, mask, spec)
         entry[kind] = str(target)

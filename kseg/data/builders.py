@@ -3,13 +3,14 @@
 The cache is `$KSEG_CACHE` or `~/.cache/kseg`. Below it each source has one folder, and in that one
 folder per state of the source. A state is written under a temporary name and renamed when whole, so a
 killed process leaves nothing that a later one takes for a data set; a lock lets one of two processes
-build while the other waits.
+build while the other waits. A state is sealed by checksums; a damaged one is made again.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import io
 import logging
@@ -30,11 +31,14 @@ from tensorflow_datasets.core.read_only_builder import ReadOnlyBuilder
 from tensorflow_datasets.core.utils import tqdm_utils
 
 from kseg import files
+from kseg.data import sealed
 from kseg.data.folder_base import Content
 from kseg.data.folders import ids_message
-from kseg.data.instances import Instances
+from kseg.data.images import frame_of
+from kseg.data.orientation import UPRIGHT
 from kseg.errors import DataError
 from kseg.spec import Spec
+from kseg.text import printable
 
 _LOG = logging.getLogger("kseg")
 _NAME = "kseg_folder"
@@ -126,6 +130,8 @@ def _image_bytes(image: np.ndarray, file: Path | None) -> bytes:
     """
     if file is not None and file.suffix.lower() in (".jpg", ".jpeg", ".png"):
         data = file.read_bytes()
+        if frame_of(data, printable(file)).orientation != UPRIGHT:
+            return _png(image[..., ::-1])
         plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if plain is None or plain.shape != image.shape or plain.dtype != np.uint8:
             return _png(image[..., ::-1])
@@ -144,10 +150,10 @@ def _encode(records: Records, split: str, index: int) -> dict[str, Any]:
     name, content, file = records.read(split, index)
     if content.mask.shape != content.image.shape[:2]:
         raise DataError(
-            f"{file or name}: the image is {content.image.shape[0]}x{content.image.shape[1]}, its mask "
-            f"{content.mask.shape[0]}x{content.mask.shape[1]} (height x width). They must be equal"
+            f"{printable(file or name)}: the image is {content.image.shape[0]}x{content.image.shape[1]}, its "
+            f"mask {content.mask.shape[0]}x{content.mask.shape[1]} (height x width). They must be equal"
         )
-    _check_ids(content.mask, records.spec, str(file or name))
+    _check_ids(content.mask, records.spec, printable(file or name))
     example: dict[str, Any] = {
         "name": name,
         "image": _image_bytes(content.image, file),
@@ -156,7 +162,7 @@ def _encode(records: Records, split: str, index: int) -> dict[str, Any]:
     if records.with_instances:
         found = content.instances
         if found is None:
-            raise DataError(f"{file or name} has no instances")
+            raise DataError(f"{printable(file or name)} has no instances")
         example["instances"] = {
             "layers": [_png(layer.astype(np.uint16)) for layer in found.layers],
             "classes": found.classes,
@@ -205,7 +211,13 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
 
 class CachedBuilder(ReadOnlyBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A finished `FolderBuilder`, with `as_dataset`: TFDS reads array_record by `as_data_source` only."""
+    """A finished `FolderBuilder`, with `as_dataset`: TFDS reads array_record by `as_data_source` only.
+
+    Attributes:
+        remake: makes the cache again if it is damaged; see `kseg.data.cached_records`.
+    """
+
+    remake: Callable[[], None]
 
     def _as_dataset(
         self, split: Any, decoders: Any = None, read_config: Any = None, shuffle_files: bool = False
@@ -281,6 +293,7 @@ def _build(records: Records, splits: Mapping[str, int], folder: Path, text: str)
             raise DataError(f"Cannot make the data set cache in {folder}: {error}") from error
         # TFDS makes a folder for downloads although there are none.
         shutil.rmtree(temporary / "downloads", ignore_errors=True)
+        sealed.seal(temporary)
     progress.close()
 
 
@@ -320,57 +333,31 @@ def prepare(
         / f"{label}-{hashlib.sha256(f'{source}|{variant}'.encode()).hexdigest()[:12]}"
     )
     folder = slot / state
-    inside = folder / _NAME / _VERSION
-    if not inside.is_dir():
+
+    def make(thorough: bool = False) -> None:
+        """Build what the cache lacks or what is damaged in it; one process at a time."""
+        if not sealed.damage(folder, thorough):
+            return
         with _locked(slot.with_name(slot.name + ".lock")):
-            if not inside.is_dir():
-                _build(records, splits, folder, f"preparing {source} (once, kept in {slot.parent})")
-                _remove_others(slot, state)
-    with quiet():
-        return CachedBuilder(builder_dir=inside)
+            wrong = sealed.damage(folder, thorough)
+            if not wrong:
+                return
+            if folder.exists():
+                line = (
+                    f"kseg: the data set cache of {printable(source)} is damaged ({wrong}); making it again"
+                )
+                print(line, file=sys.stderr, flush=True)
+            _build(records, splits, folder, f"preparing {printable(source)} (once, kept in {slot.parent})")
+            _remove_others(slot, state)
 
-
-class _Records(Sequence[dict[str, Any]]):
-    """Random access to examples, image and mask still encoded."""
-
-    def __init__(self, raw: Sequence[bytes], features: Mapping[str, Any], instances: bool) -> None:
-        skip = tfds.decode.SkipDecoding()
-        self._raw, self._decoders = raw, {"image": skip, "mask": skip}
-        wanted = [key for key in features if instances or key != "instances"]
-        self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._features.deserialize_example_np(self._raw[index], decoders=self._decoders)
-
-
-def open_records(
-    builder: tfds.core.DatasetBuilder, split: str, instances: bool = True
-) -> Sequence[dict[str, Any]]:
-    """Return random access to the examples of `split` (slices such as `train[:50%]` work)."""
-    raw_bytes = tfds.decode.DeserializeMethod.RAW_BYTES
-    with quiet():
-        raw = builder.as_data_source(split=split, deserialize_method=raw_bytes)
-    return _Records(raw, builder.info.features, instances)
-
-
-def decode_example(example: Mapping[str, Any]) -> tuple[str, Content]:
-    """Decode what `open_records` gives: the name, and image, mask and instances."""
-    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
-    mask = cv2.imdecode(np.frombuffer(example["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or mask is None:
-        raise DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
-    if mask.dtype != np.uint8:
-        mask = mask.astype(np.int32)
-    found = None
-    if "instances" in example:
-        stored = example["instances"]
-        found = Instances(
-            np.asarray(stored["layers"])[..., 0].astype(np.int32),
-            np.asarray(stored["classes"], np.int32).reshape(-1),
-            np.asarray(stored["crowd"], bool).reshape(-1),
-        )
-    name = example["name"]
-    return name.decode() if isinstance(name, bytes) else str(name), Content(image, mask, found)
+    make()
+    try:
+        with quiet():
+            builder = CachedBuilder(builder_dir=folder / _NAME / _VERSION)
+    except Exception:
+        # It was whole a moment ago: somebody deleted or replaced it since.
+        make(thorough=True)
+        with quiet():
+            builder = CachedBuilder(builder_dir=folder / _NAME / _VERSION)
+    builder.remake = functools.partial(make, thorough=True)
+    return builder

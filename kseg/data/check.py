@@ -6,18 +6,18 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kseg.data import sources
+from kseg.data import listing, sources
 from kseg.data.check_coco import check_coco
-from kseg.data.facts import Facts, size_text
+from kseg.data.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.folder_base import Item
-from kseg.data.folders import SemanticFolder, read_folder
-from kseg.data.images import IMAGE_SUFFIXES
+from kseg.data.folders import SemanticFolder, layout, refuse_empty, refuse_maps
 from kseg.data.palette import Palette
 from kseg.data.report import Finding, Report, SplitReport
 from kseg.data.sources import Source
 from kseg.data.statistics import Progress, evenly, id_counts, parallel
-from kseg.data.tally import Tally, add_split_findings
+from kseg.data.tally import Tally, add_missing_splits, add_special, add_split_findings
 from kseg.errors import DataError, UsageError
+from kseg.text import printable
 
 __all__ = ["Finding", "Report", "SplitReport", "check"]
 
@@ -60,29 +60,29 @@ def check(
         if isinstance(opened.folder, SemanticFolder):
             return _check_semantic(opened.folder, None, limit, progress)
         return check_coco(opened.folder.path, limit, progress)
-    path = Path(source).expanduser()
-    if path.is_dir() and any(path.glob("instances_*.json")):
-        if palette is not None or id_map is not None:
-            raise UsageError(f"`palette` and `id_map` are for label maps; {path} has COCO instances")
-        return check_coco(path, limit, progress)
+    path, kind, notes = layout(source)
+    if kind == "coco":
+        refuse_maps(path, palette, id_map)
+        return _with_notes(check_coco(path, limit, progress), notes)
     colors = None if palette is None else _as_palette(palette, path)
-    folder = read_folder(path, palette=colors, id_map=id_map)
-    if not isinstance(folder, SemanticFolder):
-        raise DataError(f"{path} is neither a semantic nor a COCO folder")
-    return _check_semantic(folder, colors, limit, progress)
+    folder = SemanticFolder(path, palette=colors, id_map=id_map)
+    refuse_empty(folder)
+    return _with_notes(_check_semantic(folder, colors, limit, progress), notes)
+
+
+def _with_notes(report: Report, notes: list[str]) -> Report:
+    for note in notes:
+        report.add("info", "two_truths", note)
+    return report
 
 
 def _as_palette(palette: PaletteLike, path: Path) -> Palette:
     if isinstance(palette, Palette):
         return palette
-    spec = read_folder(path).spec
+    spec = SemanticFolder(path).spec
     if isinstance(palette, Mapping):
         return Palette(tuple(palette.items()), spec.classes)
     return Palette.from_file(palette, classes=spec.classes, void_id=spec.ignore_id)
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _check_semantic(
@@ -100,13 +100,16 @@ def _check_semantic(
 
 
 def _check_layout(folder: SemanticFolder, report: Report) -> None:
-    """Find split folders that are missing or empty, and masks without an image."""
-    add_split_findings(report, folder.path, list(folder.items))
+    """Find split folders that are missing or empty, masks without an image, and what is no file."""
+    add_split_findings(report, folder.path, [split for split, items in folder.items.items() if items])
+    add_special(report, folder.path, folder.special)
     orphans: list[str] = []
-    for labels in sorted(entry for entry in (folder.path / "labels").iterdir() if entry.is_dir()):
+    for labels in listing.subfolders(folder.path / "labels"):
         paired = {item.label for item in folder.items.get(labels.name, ())}
         orphans += [
-            path.relative_to(folder.path).as_posix() for path in _image_files(labels) if path not in paired
+            printable(path.relative_to(folder.path).as_posix())
+            for path in listing.images(labels).files
+            if path not in paired
         ]
     if orphans:
         report.add(
@@ -120,14 +123,14 @@ def _check_layout(folder: SemanticFolder, report: Report) -> None:
 
 def _look(folder: SemanticFolder, split: str, item: Item) -> Facts:
     """Read one image and its mask; faults are noted, not raised."""
-    facts = Facts(split, item.image.relative_to(folder.path).as_posix())
-    facts.look_at_image(item.image)
+    facts = Facts(split, printable(item.image.relative_to(folder.path).as_posix()))
+    frame = facts.look_at_image(item.image)
     if item.label is None:
         facts.fault("missing_mask", facts.where)
         return facts
-    where = facts.mask_where = item.label.relative_to(folder.path).as_posix()
+    where = facts.mask_where = printable(item.label.relative_to(folder.path).as_posix())
     try:
-        mask = folder.read_mask(item)
+        mask = folder.read_mask(item, frame or UNKNOWN_FRAME)
     except DataError as error:
         facts.mask_failed(error, where)
         return facts
@@ -141,6 +144,7 @@ def _check_samples(source: Source, limit: int | None, progress: Progress | None)
     """Check a TFDS set through its samples: ids, sizes and shares; its files are TFDS' business."""
     report = Report(source.name, source.kind, source.spec.classes, source.spec.ignore_id, limit)
     tally = Tally(report, source.spec)
+    add_missing_splits(report, list(source.splits))
 
     def facts() -> Iterator[Facts]:
         for split in source.splits:

@@ -2,187 +2,156 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from kseg.data import coco_folder, coco_json, coco_masks, listing
 from kseg.data import instances as instance_masks
-from kseg.data.facts import Facts, size_text
-from kseg.data.ids import listed
-from kseg.data.images import IMAGE_SUFFIXES
+from kseg.data.coco_folder import exists, folder_spec
+from kseg.data.coco_json import Annotation, CocoFile
+from kseg.data.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.report import Report
 from kseg.data.statistics import Progress, evenly, id_counts, parallel
-from kseg.data.tally import Tally, add_split_findings
+from kseg.data.tally import Tally, add_special, add_split_findings
 from kseg.errors import DataError
 from kseg.spec import Spec
+from kseg.text import printable
 
-Record = Mapping[str, Any]
+_SHOWN = 10
+# Annotation tools put corners on the border, and round.
+_OUTSIDE = 1.0
 
-
-@dataclass
-class _Split:
-    """One `instances_SPLIT.json` after its structure was checked."""
-
-    name: str
-    images: list[Record] = field(default_factory=list)
-    usable: dict[Any, list[Record]] = field(default_factory=lambda: defaultdict(list))
+# Code of a fault -> what the records are, what to do.
+_FAULTS = {
+    "category_record": ("categories cannot be used", "Write an id and a name of its own for each"),
+    "image_record": ("image records cannot be used", "Write id, file_name, width and height for each"),
+    "duplicate_image_id": ("images share an id with another", "Give each image its own id"),
+    "duplicate_file_name": ("images are listed twice", "Keep one record of each, with all annotations"),
+    "annotation_record": (
+        "annotations cannot be used",
+        "Write image_id, category_id and segmentation for each",
+    ),
+    "unknown_image": ("annotations name an image that is not listed", "Add the image or remove them"),
+    "category_out_of_range": (
+        "annotations have a category that is not listed",
+        "Add the categories, or remove the annotations",
+    ),
+    "no_segmentation": ("annotations have no segmentation (boxes only?)", "Annotate masks, or remove them"),
+    "bad_segmentation": ("annotations have a segmentation that cannot be painted", "Export them again"),
+}
+# The same of what can be used and looks like a mistake.
+_ODDITIES = {
+    "duplicate_annotation_id": (
+        "annotation ids occur twice",
+        "Give each annotation its own id: COCO's evaluation needs that",
+    ),
+    "degenerate_polygon": ("annotations have a polygon of fewer than three points", "It paints nothing"),
+    "outside_image": (
+        "annotations reach out of their image",
+        "What sticks out is cut off. Check that coordinates are pixels of the full-size image",
+    ),
+}
 
 
 def check_coco(path: Path, limit: int | None, progress: Progress | None) -> Report:
     """Check `images/SPLIT` against `instances_SPLIT.json`; see `kseg.data.check`."""
-    files = sorted(path.glob("instances_*.json"))
-    documents = {file.stem.removeprefix("instances_"): _load(file) for file in files}
-    categories = {split: _categories(values, split) for split, values in documents.items()}
-    names = next(iter(categories.values()))
-    spec = Spec(classes=(instance_masks.BACKGROUND, *names.values()))
-    class_of = {identity: index + 1 for index, identity in enumerate(names)}
+    files = coco_json.read_all(path)
+    spec, class_of = folder_spec(files)
     report = Report(str(path), "coco", spec.classes, spec.ignore_id, limit)
-    for split, own in categories.items():
-        if own != names:
-            first = next(iter(categories))
+    for file in files:
+        _add_faults(file, report)
+        if file.categories != files[0].categories:
             report.add(
                 "error",
                 "categories_differ",
-                f"instances_{split}.json lists other categories than instances_{first}.json",
+                f"{printable(file.path.name)} lists other categories than {printable(files[0].path.name)}",
                 "Write the same categories with the same ids in every split",
             )
-    splits = [_structure(split, values, class_of, report) for split, values in documents.items()]
-    _check_folders(path, splits, report)
+        _add_empty(file, report)
+    _check_folders(path, files, report)
     tally = Tally(report, spec)
-    chosen = [(split, image) for split in splits for image in evenly(split.images, limit)]
+    chosen = [(file, image) for file in files for image in evenly(file.images, limit)]
+    odd: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: Iterator[Facts] = parallel(lambda entry: _look(path, class_of, spec, *entry), chosen)
     for facts in progress(seen, len(chosen)) if progress else seen:
         tally.add(facts)
+        for code, labels in facts.odd.items():
+            odd[facts.split, code] += labels
+    for file in files:
+        odd[file.split, "duplicate_annotation_id"] = [printable(identity, 60) for identity in file.twice]
+    for (split, code), labels in odd.items():
+        if labels:
+            what, fix = _ODDITIES[code]
+            text = f"{len(labels)} {what} in instances_{printable(split)}.json: {_listed(labels)}"
+            details = {"split": split, "count": len(labels), "records": labels}
+            report.add("warning", code, text, fix, details=details)
     tally.finish()
     return report
 
 
-def _load(file: Path) -> Record:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} cannot be read as JSON: {error}. Restore it") from error
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(values, dict) or key not in values
-    ]
-    if missing:
-        raise DataError(f"{file} is not a COCO instance file: it lacks {', '.join(missing)}")
-    return values
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:_SHOWN]) + (
+        f", … ({len(labels)}; --json lists all)" if len(labels) > _SHOWN else ""
+    )
 
 
-def _categories(values: Record, split: str) -> dict[int, str]:
-    try:
-        found = {int(entry["id"]): str(entry["name"]) for entry in values["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"instances_{split}.json: a category lacks `id` or `name` ({error})") from error
-    if not found:
-        raise DataError(f"instances_{split}.json lists no categories, so annotations have no names")
-    return dict(sorted(found.items()))
-
-
-def _structure(name: str, values: Record, class_of: Mapping[int, int], report: Report) -> _Split:
-    """Sort records into usable ones and faults."""
-    split = _Split(name)
-    faults: dict[str, list[str]] = defaultdict(list)
-    known: set[Any] = set()
-    for image in values["images"]:
-        lacks = [key for key in ("id", "file_name", "width", "height") if key not in image]
-        if lacks:
-            faults["image_record"].append(
-                f"{image.get('file_name', image.get('id'))} lacks {', '.join(lacks)}"
-            )
-        elif image["id"] in known:
-            faults["duplicate_image_id"].append(str(image["file_name"]))
-        else:
-            known.add(image["id"])
-            split.images.append(image)
-    categories: Counter[Any] = Counter()
-    annotation_ids: Counter[Any] = Counter()
-    for record in values["annotations"]:
-        annotation_ids[record.get("id")] += 1
-        where = f"annotation {record.get('id')}"
-        if record.get("image_id") not in known:
-            faults["unknown_image"].append(f"{where} of image {record.get('image_id')}")
-        elif record.get("category_id") not in class_of:
-            categories[record.get("category_id")] += 1
-        elif not record.get("segmentation"):
-            faults["no_segmentation"].append(where)
-        else:
-            split.usable[record["image_id"]].append(record)
-    if categories:
+def _add_faults(file: CocoFile, report: Report) -> None:
+    for code, (what, fix) in _FAULTS.items():
+        found = [fault for fault in file.faults if fault.code == code]
+        if not found:
+            continue
+        more = _listed([fault.record for fault in found])
         report.add(
             "error",
-            "category_out_of_range",
-            f"{sum(categories.values())} annotations of instances_{name}.json have a category that the file "
-            f"does not list: {', '.join(map(str, list(categories)[:8]))}. Listed: {listed(class_of)}",
-            "Add the categories, or remove the annotations",
-            details={"split": name, "categories": {str(key): count for key, count in categories.items()}},
+            code,
+            f"{len(found)} {what} in {printable(file.path.name)}: {more}; the first: {found[0].text}",
+            fix,
+            details={
+                "split": file.split,
+                "count": len(found),
+                "records": [{"record": fault.record, "problem": fault.text} for fault in found],
+            },
         )
-    _add_record_faults(name, faults, annotation_ids, report)
+
+
+def _add_empty(file: CocoFile, report: Report) -> None:
     empty = [
-        f"images/{name}/{image['file_name']}" for image in split.images if image["id"] not in split.usable
+        printable(f"images/{file.split}/{image.file_name}")
+        for image in file.images
+        if image.id not in file.annotations
     ]
-    if empty:
-        share = len(empty) / len(split.images)
-        report.add(
-            "warning" if share > 0.5 else "info",
-            "empty_images",
-            f"{len(empty)} of {len(split.images)} images of split '{name}' have no instance: all background",
-            "Right, if nothing is to be seen there"
-            if share <= 0.5
-            else "Check that all annotations were exported",
-            files=empty,
-            details={"split": name},
-        )
-    return split
+    if not empty:
+        return
+    share = len(empty) / len(file.images)
+    report.add(
+        "warning" if share > 0.5 else "info",
+        "empty_images",
+        f"{len(empty)} of {len(file.images)} images of split '{printable(file.split)}' have no instance: "
+        "all background",
+        "Right, if nothing is to be seen there"
+        if share <= 0.5
+        else "Check that all annotations were exported",
+        files=empty,
+        details={"split": file.split},
+    )
 
 
-_RECORD_FAULTS = {
-    "image_record": ("image records are incomplete", "Write id, file_name, width and height for each"),
-    "duplicate_image_id": ("images share an id with another", "Give each image its own id"),
-    "unknown_image": (
-        "annotations name an image that the file does not list",
-        "Add the image or remove them",
-    ),
-    "no_segmentation": ("annotations have no segmentation (boxes only?)", "Annotate masks, or remove them"),
-}
-
-
-def _add_record_faults(name: str, faults: Mapping[str, list[str]], ids: Counter[Any], report: Report) -> None:
-    for code, (what, fix) in _RECORD_FAULTS.items():
-        found = faults.get(code)
-        if found:
-            text = f"{len(found)} {what} in instances_{name}.json; the first: {found[0]}"
-            report.add("error", code, text, fix, details={"split": name, "count": len(found)})
-    twice = [identity for identity, count in ids.items() if count > 1]
-    if twice:
-        report.add(
-            "warning",
-            "duplicate_annotation_id",
-            f"{len(twice)} annotation ids occur twice in instances_{name}.json; the first: {twice[0]}",
-            "Give each annotation its own id: COCO's evaluation needs that",
-            details={"split": name},
-        )
-
-
-def _check_folders(path: Path, splits: list[_Split], report: Report) -> None:
-    if not (path / "images").is_dir():
-        raise DataError(
-            f"{path} has no folder `images`. Expected: images/SPLIT/NAME.jpg with instances_SPLIT.json"
-        )
-    add_split_findings(report, path, [split.name for split in splits if split.images])
+def _check_folders(path: Path, files: list[CocoFile], report: Report) -> None:
+    add_split_findings(report, path, [file.split for file in files if file.images])
     unlisted: list[str] = []
-    for split in splits:
-        names = {str(image["file_name"]) for image in split.images}
-        folder = path / "images" / split.name
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.relative_to(folder).as_posix() not in names:
-                unlisted.append(file.relative_to(path).as_posix())
+    special: list[Path] = []
+    for file in files:
+        names = {image.file_name for image in file.images}
+        folder = path / "images" / file.split
+        found = listing.images(folder)
+        special += found.special
+        unlisted += [
+            printable(image.relative_to(path).as_posix())
+            for image in found.files
+            if image.relative_to(folder).as_posix() not in names
+        ]
+    add_special(report, path, special)
     if unlisted:
         report.add(
             "warning",
@@ -193,25 +162,49 @@ def _check_folders(path: Path, splits: list[_Split], report: Report) -> None:
         )
 
 
-def _look(path: Path, class_of: Mapping[int, int], spec: Spec, split: _Split, image: Record) -> Facts:
+def _look(
+    path: Path, class_of: Mapping[int, int], spec: Spec, split: CocoFile, image: coco_json.Image
+) -> Facts:
     """Read one image and paint its instances; faults are noted, not raised."""
-    file = path / "images" / split.name / str(image["file_name"])
-    facts = Facts(split.name, file.relative_to(path).as_posix())
-    recorded = (int(image["height"]), int(image["width"]))
-    records = split.usable.get(image["id"], [])
-    if not file.is_file():
+    file = path / "images" / split.split / image.file_name
+    facts = Facts(split.split, printable(file.relative_to(path).as_posix()))
+    recorded = (image.height, image.width)
+    annotations = [
+        annotation
+        for annotation in split.annotations.get(image.id, ())
+        # Files that list other categories were reported.
+        if annotation.category_id in class_of
+    ]
+    for annotation in annotations:
+        _note_odd(annotation, recorded, facts)
+    if not exists(file):
         facts.fault("missing_image", facts.where)
         return facts
-    facts.look_at_image(file)
-    if facts.size is not None and facts.size != recorded:
-        facts.fault(
-            "size_mismatch", facts.where, size_text(recorded, facts.size).replace("mask", "record", 1)
-        )
+    frame = facts.look_at_image(file)
     try:
-        found = instance_masks.from_coco(records, class_of, recorded)
+        found = coco_folder.paint(
+            annotations, class_of, recorded, frame or UNKNOWN_FRAME, split.drawn, facts.where
+        )
     except DataError as error:
-        facts.fault("unreadable_mask", facts.where, str(error))
+        facts.mask_failed(error, facts.where)
         return facts
-    facts.instances = len(records)
+    painted = (found.layers.shape[1], found.layers.shape[2])
+    if facts.size is not None and facts.size != painted:
+        facts.fault("size_mismatch", facts.where, size_text(painted, facts.size).replace("mask", "record", 1))
+    facts.instances = len(annotations)
     facts.counts = id_counts(instance_masks.semantic(found, spec.ignore_id))
     return facts
+
+
+def _note_odd(annotation: Annotation, size: tuple[int, int], facts: Facts) -> None:
+    segmentation = coco_json.segmentation(annotation)
+    if coco_masks.is_degenerate(segmentation):
+        facts.odd["degenerate_polygon"].append(annotation.label)
+    for bounds in (coco_masks.extent(segmentation), coco_json.box(annotation)):
+        if bounds is None:
+            continue
+        left, top, right, bottom = bounds
+        height, width = size
+        if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:
+            facts.odd["outside_image"].append(annotation.label)
+            return

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kseg.data.coco_json import Annotation
 from kseg.data.instances import Instances
-from kseg.errors import DataError
+from kseg.data.orientation import Drawn
 from kseg.spec import Spec
 
 
@@ -26,13 +25,15 @@ class Item:
         label: the label file of a semantic folder; None where there is none.
         annotations: COCO records of an instance folder.
         size: (H, W) that the COCO file states; None in a semantic folder.
+        drawn: whether the truth lies on the picture as shown or as stored, where the data says so.
     """
 
     name: str
     image: Path
     label: Path | None = None
-    annotations: tuple[Mapping[str, Any], ...] = ()
+    annotations: tuple[Annotation, ...] = ()
     size: tuple[int, int] | None = None
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,6 @@ class Content:
     image: np.ndarray
     mask: np.ndarray
     instances: Instances | None = None
-
-
-def load_json(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
-
-    Raises:
-        DataError: if it cannot be read, or holds something else.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"Cannot read {path} as JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} must hold a JSON object. Received: a {type(values).__name__}")
-    return values
 
 
 def ignore_id(num_classes: int) -> int:
@@ -74,6 +60,8 @@ class Folder:
         items: split -> its images in name order.
         kind: `"semantic"` or `"coco"`.
         options: what changes the content besides the files (palette, id map).
+        notes: what the user should know of how the folder is read, one line each.
+        special: files that are left out because they are no regular files.
     """
 
     path: Path
@@ -81,6 +69,8 @@ class Folder:
     items: dict[str, tuple[Item, ...]]
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    special: tuple[Path, ...] = ()
 
     def read(self, item: Item) -> Content:
         """Read one item; ids in the mask are final (void is `spec.ignore_id`)."""

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-import struct
-import warnings
-import zlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from kseg import records
+from kseg.data import pillow_quiet
+from kseg.data.orientation import UPRIGHT, Drawn, Frame, truth_orientation, turn
 from kseg.data.palette import Color, Palette, color_counts
 from kseg.errors import DataError
+from kseg.text import printable
 
-# Pillow warns from 89 megapixels and refuses from 179; reading between the two is a normal job here.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+pillow_quiet.quiet()
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
-_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+# Of one file. Pillow's own bound on pixels, twice `Image.MAX_IMAGE_PIXELS`, is that of an image.
+MAX_BYTES = 2 * 2**30
+MAX_PIXELS = 178_956_970
+# Pillow would also start Ghostscript for what calls itself PostScript.
+_WANTED = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM", "AVIF")
+_FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
+_ORIENTATION = 0x0112
+# Decoding takes ~12 bytes a pixel: of pictures from so many pixels on, one thread at a time holds one.
+_LARGE = 32_000_000
+_large_one = threading.Lock()
 
 
 class DamagedFileError(DataError):
@@ -43,26 +54,39 @@ class ColorMaskError(DataError):
 
 
 # How PNG, JPEG, BMP, TIFF, WebP and GIF files start.
-_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = (_PNG[:4], b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
 _ID_MODES = ("L", "P", "1", "I;16", "I;16B", "I;16L", "I")
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises on a file into one line; its decoders raise nearly anything."""
     try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file '{path}'") from error
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror or error}") from error
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        found = str(error).partition(", could be")[0]
+        raise DataError(
+            f"'{name}' is too large to decode at once: {found}. Cut it into tiles first"
+        ) from error
+    except Exception as error:
+        raise DamagedFileError(
+            f"'{name}' is truncated or damaged: {printable(error, 200)}. Restore or remove it"
+        ) from error
 
 
 def _open(data: bytes, name: str) -> Image.Image:
-    """Decode all pixels, or raise a DataError that names the fault."""
+    """Read the header, or raise a DataError that names the fault."""
     if not data:
         raise DamagedFileError(f"'{name}' is empty (0 bytes). Restore or remove it")
     try:
-        picture = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
+        with _decoding(name):
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except DamagedFileError as error:
+        if not isinstance(error.__cause__, UnidentifiedImageError):
+            raise
         if data.startswith(_SIGNATURES):
             raise DamagedFileError(
                 f"'{name}' is truncated: its header is damaged. Restore or remove it"
@@ -71,30 +95,94 @@ def _open(data: bytes, name: str) -> Image.Image:
             f"'{name}' is not an image that can be read (it starts with {data[:8]!r}). "
             f"Use {', '.join(IMAGE_SUFFIXES)}"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"'{name}' is too large to decode at once: {error}. Cut it into tiles first"
-        ) from error
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-        raise DamagedFileError(f"'{name}' is truncated or damaged: {error}. Restore or remove it") from error
-    try:
-        picture.load()
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, zlib.error) as error:
-        raise DamagedFileError(f"'{name}' is truncated or damaged: {error}. Restore or remove it") from error
-    return picture
+
+
+def _frame(picture: Image.Image) -> Frame:
+    """Return how a picture lies in its file; before its pixels are loaded, which forgets it for TIFF."""
+    width, height = picture.size
+    if picture.format == "TIFF":
+        tag = picture.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
+    else:
+        tag = picture.getexif().get(_ORIENTATION)
+    if not isinstance(tag, int) or not 1 <= tag <= 8:
+        return Frame((height, width))
+    frame = Frame((height, width), tag, tagged=True)
+    # Pillow gives TIFF turned, its size included.
+    return Frame(frame.shown, tag, tagged=True) if picture.format == "TIFF" else frame
+
+
+def _pending(picture: Image.Image, frame: Frame) -> int:
+    """Return the turn that decoded pixels still need."""
+    return UPRIGHT if picture.format == "TIFF" else frame.orientation
+
+
+@contextlib.contextmanager
+def _room(picture: Image.Image) -> Iterator[None]:
+    with _large_one if picture.width * picture.height >= _LARGE else contextlib.nullcontext():
+        yield
+
+
+def read_frame(path: str | os.PathLike[str]) -> Frame:
+    """Return size and EXIF orientation of an image file; where its format allows, no pixel is decoded.
+
+    Raises:
+        DataError: if the file is missing, no image, or damaged.
+    """
+    name = printable(os.fspath(path))
+    if os.path.isfile(path):
+        # A damaged file is read whole below, for what is said of it.
+        with (
+            contextlib.suppress(DamagedFileError),
+            _decoding(name),
+            open(path, "rb") as handle,
+            Image.open(handle, formats=_FORMATS) as picture,
+        ):
+            if picture.format == "PNG" and not _png_has_metadata(handle):
+                return Frame((picture.height, picture.width))
+            return _frame(picture)
+    return frame_of(_read(path), name)
+
+
+def _png_has_metadata(handle: BinaryIO) -> bool:
+    """Return whether a PNG has a chunk that may hold an orientation; Pillow decodes it all to know."""
+    # Pillow goes on from where it stopped.
+    place = handle.tell()
+    handle.seek(len(_PNG))
+    found = False
+    while not found and len(header := handle.read(8)) == 8:
+        found = header[4:] in (b"eXIf", b"iTXt", b"zTXt", b"tEXt")
+        handle.seek(int.from_bytes(header[:4], "big") + 4, os.SEEK_CUR)
+    handle.seek(place)
+    return found
+
+
+def frame_of(data: bytes, name: str) -> Frame:
+    """The same from the bytes of a file; `name` is what errors call it."""
+    picture = _open(data, name)
+    with _decoding(name):
+        return _frame(picture)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    return records.content(os.fspath(path), max_bytes=MAX_BYTES)
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image file as uint8 `(H, W, 3)` RGB; see `decode_image`."""
-    return decode_image(_read(path), os.fspath(path))
+    return read_framed(path)[0]
+
+
+def read_framed(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], Frame]:
+    """Read an image file; also return how it lay in the file."""
+    return _decode_image(_read(path), printable(os.fspath(path)))
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode the bytes of an image file to uint8 `(H, W, 3)` RGB.
 
     Greyscale is repeated to three channels, palettes are looked up, CMYK is converted, an alpha channel is
-    dropped, 16-bit greys are scaled so that 65535 becomes 255, and the EXIF orientation is applied (a
-    mask must have the size of the turned image). Of several frames the first is taken.
+    dropped, 16-bit greys are scaled so that 65535 becomes 255, and the EXIF orientation is applied (what
+    that means for a mask: see `kseg.data.orientation`). Of several frames the first is taken.
 
     Args:
         data: the whole file.
@@ -103,9 +191,22 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: if the bytes are empty, no image, truncated, damaged, over 179 megapixels or floats.
     """
-    picture = ImageOps.exif_transpose(_open(data, name))
+    return _decode_image(data, name)[0]
+
+
+def _decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], Frame]:
+    picture = _open(data, name)
+    with _decoding(name), _room(picture):
+        frame = _frame(picture)
+        picture.load()
+        upright = turn(_rgb(picture, name), _pending(picture, frame))
+        # A copy: Pillow's own array is read-only.
+        return np.array(upright, order="C"), frame
+
+
+def _rgb(picture: Image.Image, name: str) -> NDArray[np.uint8]:
     if picture.mode in ("RGB", "RGBA", "RGBX"):
-        return np.array(np.asarray(picture)[..., :3], order="C")  # a copy: Pillow's own is read-only
+        return np.asarray(picture)[..., :3]
     if picture.mode.startswith("I;16"):
         wide = np.asarray(picture).astype(np.uint32)
         grey = ((wide + 128) // 257).astype(np.uint8)
@@ -114,16 +215,35 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
         raise DataError(
             f"'{name}' has 32-bit pixels, whose range nobody can know. Save it with 8 or 16 bits per channel"
         )
-    return np.array(picture.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def read_mask(
     path: str | os.PathLike[str],
     palette: Palette | Mapping[Color, int] | None = None,
     id_map: Mapping[int, int] | None = None,
+    *,
+    image: Frame | None = None,
+    drawn: Drawn | None = None,
 ) -> NDArray[Any]:
-    """Read a mask file as class ids `(H, W)`; see `decode_mask`."""
-    return decode_mask(_read(path), os.fspath(path), palette, id_map)
+    """Read a mask file as class ids `(H, W)`.
+
+    Args:
+        path, palette, id_map: see `decode_mask`.
+        image: of the image that the mask belongs to: a mask without an EXIF tag of its own is turned
+            with an image that has one, where its size or `drawn` says that it was drawn on the stored pixels.
+        drawn: see `kseg.data.orientation.truth_orientation`.
+
+    Raises:
+        OrientationError: nothing tells how the mask lies on a turned image.
+        DataError: see `decode_mask`.
+    """
+    name = printable(os.fspath(path))
+    ids, frame = _decode_mask(_read(path), name, palette, id_map)
+    if image is None or frame.tagged:
+        return ids
+    size = (ids.shape[0], ids.shape[1])
+    return np.ascontiguousarray(turn(ids, truth_orientation(size, image, drawn, f"'{name}'")))
 
 
 def decode_mask(
@@ -136,6 +256,7 @@ def decode_mask(
 
     Grey values and the indices of palette files are the ids, unless `palette` is given: then every
     pixel's colour is looked up. A colour file whose three channels are equal everywhere counts as grey.
+    An EXIF orientation of the file itself is applied.
 
     Args:
         data: the whole file.
@@ -149,18 +270,32 @@ def decode_mask(
         ColorMaskError: a colour mask, and no palette given.
         UnknownColorError: the palette does not know a colour.
     """
+    return _decode_mask(data, name, palette, id_map)[0]
+
+
+def _decode_mask(
+    data: bytes,
+    name: str,
+    palette: Palette | Mapping[Color, int] | None,
+    id_map: Mapping[int, int] | None,
+) -> tuple[NDArray[Any], Frame]:
     picture = _open(data, name)
-    if picture.format in _LOSSY:
-        raise LossyMaskError(
-            f"'{name}' is a {picture.format} mask: lossy compression changes ids near edges. "
-            "Save masks as PNG, from the original annotation"
-        )
-    if palette is None:
-        ids = _ids(picture, data, name)
-    else:
-        colors = palette if isinstance(palette, Palette) else Palette(tuple(palette.items()))
-        ids = colors.to_ids(np.asarray(picture.convert("RGB")), name)
-    return map_ids(ids, id_map) if id_map else ids
+    with _decoding(name), _room(picture):
+        frame = _frame(picture)
+        picture.load()
+        if picture.format in _LOSSY:
+            raise LossyMaskError(
+                f"'{name}' is a {picture.format} mask: lossy compression changes ids near edges. "
+                "Save masks as PNG, from the original annotation"
+            )
+        if palette is None:
+            ids = _ids(picture, data, name)
+        else:
+            colors = palette if isinstance(palette, Palette) else Palette(tuple(palette.items()))
+            ids = colors.to_ids(np.asarray(picture.convert("RGB")), name)
+        if id_map:
+            ids = map_ids(ids, id_map)
+        return np.ascontiguousarray(turn(ids, _pending(picture, frame))), frame
 
 
 def map_ids(ids: NDArray[Any], id_map: Mapping[int, int]) -> NDArray[Any]:

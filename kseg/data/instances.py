@@ -1,4 +1,4 @@
-"""Instance masks as layered id maps, and the COCO encodings they come from.
+"""Instance masks as layered id maps.
 
 Instances may overlap, so one id map cannot hold them. Ids 1..N are painted on as few layers as the
 overlaps need (one layer for most images), which keeps every mask exact and lets a geometric
@@ -8,9 +8,8 @@ transform treat instances as it treats a label map: nearest neighbour, layer by 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -67,39 +66,6 @@ class Instances:
         return dataclasses.replace(self, layers=np.ascontiguousarray(layers, dtype=np.int32))
 
 
-def decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """Return the bool (H, W) mask of one COCO `segmentation`.
-
-    Args:
-        segmentation: list of polygons `[x0, y0, x1, y1, ...]`, or an RLE dictionary, compressed
-            (`counts` a string) or not (`counts` a list).
-        height, width: size of the image in pixels.
-
-    Raises:
-        DataError: if it is none of these, or its size is not the image's.
-    """
-    from pycocotools import mask as rle_codec
-
-    try:
-        if isinstance(segmentation, Mapping):
-            if list(segmentation["size"]) != [height, width]:
-                raise DataError(f"its RLE size is {segmentation['size']}, the image's {[height, width]}")
-            rle = dict(segmentation)
-            if isinstance(rle["counts"], list):
-                rle = rle_codec.frPyObjects(rle, height, width)
-        else:
-            # Three points at least; shorter polygons enclose nothing and occur in COCO itself.
-            polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-            if not polygons:
-                return np.zeros((height, width), bool)
-            rle = rle_codec.merge(rle_codec.frPyObjects(polygons, height, width))
-        return rle_codec.decode(rle).astype(bool)
-    except DataError:
-        raise
-    except Exception as error:  # pycocotools raises bare Exception and C-level errors alike
-        raise DataError(f"its segmentation is neither polygons nor RLE ({error})") from error
-
-
 def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -146,31 +112,3 @@ def semantic(instances: Instances, ignore_id: int) -> np.ndarray:
         rank[index + 1] = place
         value[place] = ignore_id if instances.crowd[index] else instances.classes[index]
     return value[rank[instances.layers].max(axis=0)]
-
-
-def from_coco(
-    annotations: Sequence[Mapping[str, Any]],
-    class_of: Mapping[int, int],
-    size: tuple[int, int],
-) -> Instances:
-    """Return the instances of one image from its COCO annotation records.
-
-    Args:
-        annotations: records with `segmentation`, `category_id` and `iscrowd`.
-        class_of: category id -> class index.
-        size: (H, W) of the image.
-
-    Raises:
-        DataError: naming the annotation that is wrong.
-    """
-
-    def masks() -> Iterable[np.ndarray]:
-        for record in annotations:
-            try:
-                yield decode(record["segmentation"], *size)
-            except DataError as error:
-                raise DataError(f"annotation {record.get('id')}: {error}") from error
-
-    classes = [class_of[int(record["category_id"])] for record in annotations]
-    crowd = [bool(record.get("iscrowd", 0)) for record in annotations]
-    return stack(masks(), classes, crowd, size)

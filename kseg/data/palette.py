@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg import records
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.text import printable
 
 Color = tuple[int, int, int]
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+# A colour in a file.
+Rgb = tuple[_Byte, _Byte, _Byte] | Annotated[str, msgspec.Meta(pattern="^#?[0-9a-fA-F]{6}$")]
 
 VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled")
-_NUMBERS = re.compile(r"\d+")
+# ASCII only: other scripts' digits are no numbers of a palette file.
+_NUMBERS = re.compile(r"[0-9]{1,9}")
+_PALETTE_FORM = 'Write {"road": [128, 64, 128], ...}, or lines such as: 128 64 128 road'
+MAX_BYTES = 2**24
 
 
 def hex_color(color: Sequence[int]) -> str:
@@ -140,21 +149,19 @@ class Palette:
         """
         rows, own_void_id = read_colors(Path(path))
         void_id = own_void_id if void_id is None else void_id
-        names = list(classes) if classes is not None else []
+        ids = {name: index for index, name in enumerate(classes or ())}
         pairs = []
         for name, color in rows:
-            if name.lower() in VOID_NAMES and name not in names:
+            if name.lower() in VOID_NAMES and name not in ids:
                 pairs.append((color, void_id))
                 continue
-            if name not in names:
-                if classes is not None:
-                    hint = did_you_mean(name, names)
-                    raise DataError(
-                        f"'{path}' has a colour for '{name}', which is not a class of the data.{hint}"
-                    )
-                names.append(name)
-            pairs.append((color, names.index(name)))
-        return cls(tuple(pairs), tuple(names))
+            if name not in ids and classes is not None:
+                raise DataError(
+                    f"'{printable(path)}' has a colour for '{printable(name, 80)}', which is not a class of "
+                    f"the data.{did_you_mean(name, list(ids))}"
+                )
+            pairs.append((color, ids.setdefault(name, len(ids))))
+        return cls(tuple(pairs), tuple(ids))
 
     def mapping(self) -> dict[Color, int]:
         """Return `{(r, g, b): id}`."""
@@ -215,10 +222,7 @@ def palette_of_masks(values: Mapping[str, Any], classes: Sequence[str], ignore_i
     Raises:
         DataError: if colours are missing, not understood, or stand for two classes.
     """
-    wanted = values.get("color_masks", False)
-    if not isinstance(wanted, bool):
-        raise DataError(f"`color_masks` must be true or false. Received: {wanted!r}")
-    if not wanted:
+    if not values.get("color_masks", False):
         return None
     colors = values.get("palette") or []
     if len(colors) not in (len(classes), len(values["classes"])):
@@ -263,37 +267,49 @@ def read_colors(path: Path) -> tuple[list[tuple[str, Color]], int]:
     Raises:
         DataError: if the file is missing or has none of these forms.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The palette '{path}' cannot be read: {error}") from error
-    try:
-        rows, void_id = _json_colors(text) if text.lstrip()[:1] in ("{", "[") else (_text_colors(text), 255)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"The palette '{path}' is not understood: {type(error).__name__} {error}. "
-            'Write {"road": [128, 64, 128], ...}, or lines such as: 128 64 128 road'
-        ) from error
+    where = f"The palette '{printable(path)}'"
+    data = records.content(path, remedy=_PALETTE_FORM, max_bytes=MAX_BYTES)
+    if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b"["):
+        rows, void_id = _json_colors(data, where)
+    else:
+        try:
+            rows, void_id = _text_colors(data.decode("utf-8-sig")), 255
+        except (DataError, UnicodeDecodeError) as error:
+            raise DataError(f"{where} is not understood: {printable(error, 200)}. {_PALETTE_FORM}") from error
     if not rows:
-        raise DataError(f"The palette '{path}' has no colours. Write lines such as: 128 64 128 road")
+        raise DataError(f"{where} has no colours. {_PALETTE_FORM}")
     return rows, void_id
 
 
-def _json_colors(text: str) -> tuple[list[tuple[str, Color]], int]:
-    values = json.loads(text)
-    if isinstance(values, list):
-        return [(str(row["name"]), parse_color(row["color"])) for row in values], 255
-    if "classes" not in values:
-        return [(name, parse_color(color)) for name, color in values.items()], 255
-    rows = [
-        (str(name), parse_color(color))
-        for name, color in zip(values["classes"], values["palette"], strict=True)
-    ]
-    void_id = int(values.get("void_id", 255))
-    void_color = values.get("void_color")
-    if void_color is not None and parse_color(void_color) not in {color for _, color in rows}:
-        rows.append((VOID_NAMES[0], parse_color(void_color)))
-    return rows, void_id
+class _Row(records.Record, frozen=True):
+    name: records.Text
+    color: Rgb
+
+
+class _Classes(records.Record, frozen=True):
+    classes: list[records.Text]
+    palette: list[Rgb]
+    void_id: Annotated[int, msgspec.Meta(ge=0, le=65_535)] | None = None
+    void_color: Rgb | None = None
+
+
+def _json_colors(data: bytes, where: str) -> tuple[list[tuple[str, Color]], int]:
+    def parse(kind: Any) -> Any:
+        return records.parse(data, kind, where=where, remedy=_PALETTE_FORM, max_bytes=MAX_BYTES)
+
+    if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+        return [(row.name, parse_color(row.color)) for row in parse(list[_Row])], 255
+    if "classes" not in parse(dict[str, msgspec.Raw]):
+        return [(name, parse_color(color)) for name, color in parse(dict[str, Rgb]).items()], 255
+    values = parse(_Classes)
+    if len(values.classes) != len(values.palette):
+        raise DataError(
+            f"{where} has {len(values.palette)} colours for {len(values.classes)} classes. {_PALETTE_FORM}"
+        )
+    rows = [(name, parse_color(color)) for name, color in zip(values.classes, values.palette, strict=True)]
+    if values.void_color is not None and parse_color(values.void_color) not in {color for _, color in rows}:
+        rows.append((VOID_NAMES[0], parse_color(values.void_color)))
+    return rows, 255 if values.void_id is None else values.void_id
 
 
 def _text_colors(text: str) -> list[tuple[str, Color]]:
@@ -309,6 +325,6 @@ def _text_colors(text: str) -> list[tuple[str, Color]]:
         elif number == 0:
             continue  # a header
         else:
-            raise DataError(f"line {number + 1} is not a name and three numbers: {line!r}")
+            raise DataError(f"line {number + 1} is not a name and three numbers: {line[:80]!r}")
         rows.append((" ".join(name), parse_color([int(value) for value in color])))
     return rows

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from kseg.data import listing
 from kseg.data.coco_folder import CocoFolder
 from kseg.data.folder_base import Content, Folder
 from kseg.data.folders import PaletteLike, SemanticFolder, read_folder
 from kseg.data.instances import Instances
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
+from kseg.text import printable
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -148,8 +150,8 @@ class Source:
             if base_split(part) not in self.splits:
                 known = list(self.splits)
                 raise DataError(
-                    f"{self.name} has no split '{base_split(part)}'.{did_you_mean(part, known)} "
-                    f"It has: {', '.join(known)}"
+                    f"{printable(self.name)} has no split '{printable(base_split(part))}'."
+                    f"{did_you_mean(part, known)} It has: {printable(', '.join(known))}"
                 )
 
 
@@ -157,23 +159,24 @@ def open_split(
     source: Source, builder: tfds.core.DatasetBuilder, split: str, limit: int | None, instances: bool
 ) -> Samples:
     """Return the samples of `split` out of the builder that the cache holds for `source`."""
-    from kseg.data import builders
+    from kseg.data import cached_records
 
     def decode(example: Any, index: int) -> Sample:
         del index
-        name, content = builders.decode_example(example)
+        name, content = cached_records.decode_example(example)
         return Sample(name, content.image, content.mask, content.instances)
 
     try:
-        records = builders.open_records(builder, split, instances)
+        records = cached_records.open_records(builder, split, instances)
     except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise UsageError(
-            f"Split '{split}' cannot be read: {error}. Write for example train, train[:50%] or train[10:20]"
+            f"Split '{printable(split)}' cannot be read: {printable(error, 300)}. Write for example train, "
+            "train[:50%] or train[10:20]"
         ) from error
     if not len(records):
-        raise DataError(f"Split '{split}' of {source.name} selects no image")
+        raise DataError(f"Split '{printable(split)}' of {printable(source.name)} selects no image")
     return Samples(records, decode, source.spec, limit)
 
 
@@ -206,6 +209,10 @@ class FolderSource(Source):
             }
         )
         self._builder: Any = None
+        for note in self.folder.notes:
+            listing.tell_once(note)
+        if self.folder.special:
+            listing.tell_once(listing.special_line(self.folder.special))
 
     def count(self, split: str) -> int:
         """Number of images in `split`."""
@@ -248,8 +255,9 @@ def open(  # the name that the package exports: kseg.data.open
     """Open a data set; nothing is decoded or downloaded yet.
 
     Args:
-        source: a folder (semantic or COCO layout); `tfds:NAME` or `tfds:NAME/CONFIG`; `sample:nuclei`; an
-            opened Source is given back.
+        source: a folder (semantic or COCO layout; of both, the label maps are read, see
+            `kseg.data.folders.read_folder`); `tfds:NAME` or `tfds:NAME/CONFIG`; `sample:nuclei`; an opened
+            Source is given back.
         cache_dir: where the TFDS form of a folder is kept. Default: `$KSEG_CACHE` or `~/.cache/kseg`.
         data_dir: where TFDS keeps its own sets. Default: TFDS' (`~/tensorflow_datasets`).
         palette: for colour-coded masks: a `Palette`, RGB colours in class order, {(r, g, b): id},
@@ -278,7 +286,8 @@ def open(  # the name that the package exports: kseg.data.open
         known = sorted(entry.name for entry in SAMPLES.iterdir() if (entry / "images").is_dir())
         if name not in known:
             raise UsageError(
-                f"There is no embedded sample '{name}'.{did_you_mean(name, known)} Known: {', '.join(known)}"
+                f"There is no embedded sample '{printable(name)}'.{did_you_mean(name, known)} "
+                f"Known: {', '.join(known)}"
             )
         return FolderSource(SAMPLES / name, name=text, cache_dir=cache_dir)
     return FolderSource(source, cache_dir=cache_dir, palette=palette, id_map=id_map)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kseg.data import conditions, listing
 from kseg.data.facts import Facts
 from kseg.data.ids import likely_fix, listed
 from kseg.data.palette import Palette, hex_color, unpack
 from kseg.data.report import Report, SplitReport
 from kseg.data.statistics import ClassCounts
 from kseg.spec import Spec
+from kseg.text import printable
 
 MOST_VOID = 0.5
 _SHOWN_COLORS = 8
@@ -34,6 +36,11 @@ _FILE_FAULTS = {
         "have a mask or a recorded size that differs from the image",
         "Resize masks with nearest neighbour, or pair the right files",
     ),
+    "orientation": (
+        "are turned by an EXIF tag, and nothing tells whether their truth is turned too",
+        'Write "mask_orientation": "as_shown" or "as_stored" into classes.json (COCO: at the top of '
+        "instances_SPLIT.json), or save the images turned and without the tag",
+    ),
 }
 
 
@@ -44,25 +51,42 @@ def own_palette(spec: Spec) -> Palette:
 
 
 def add_split_findings(report: Report, path: Path, filled: Sequence[str]) -> None:
-    """Report folders below `images/` that are empty, and `train` or `val` that are missing."""
-    folders = sorted(entry.name for entry in (path / "images").iterdir() if entry.is_dir())
-    for name in folders:
-        if name not in filled:
+    """Report folders below `images/` without a usable image, and `train` or `val` that are missing."""
+    for folder in listing.subfolders(path / "images"):
+        # An empty `train` is a missing one, which is told below.
+        if folder.name not in filled and folder.name != conditions.TRAIN:
             report.add(
-                "error",
+                "warning",
                 "empty_split",
-                f"Folder images/{name} holds no image",
+                f"Folder images/{printable(folder.name)} holds no image that can be used",
                 "Copy the images again, or remove the folder",
-                details={"split": name},
+                details={"split": folder.name},
             )
-    if "train" not in folders:
-        found = ", ".join(folders) or "no folder"
-        report.add(
-            "error", "no_train_split", f"There is no images/train (found: {found})", "Training needs it"
-        )
-    if "val" not in folders:
+    add_missing_splits(report, filled)
+
+
+def add_missing_splits(report: Report, filled: Sequence[str]) -> None:
+    """Report that there is nothing to train or to validate on."""
+    found = printable(", ".join(sorted(filled))) or "nothing"
+    if conditions.TRAIN not in filled:
+        text = f"There is no image in split 'train' (found: {found})"
+        report.add("error", "no_train_split", text, "Training needs it")
+    if conditions.validation_split(filled) is None:
+        text = f"There is no image in split 'val' (found: {found})"
         fix = "Keep some images apart in images/val: early stopping and the best checkpoint need them"
-        report.add("warning", "no_val_split", "There is no images/val", fix)
+        report.add("warning", "no_val_split", text, fix)
+
+
+def add_special(report: Report, path: Path, files: Sequence[Path]) -> None:
+    """Report pipes, sockets and devices among the images."""
+    if files:
+        report.add(
+            "warning",
+            "special_file",
+            f"{len(files)} files are pipes, sockets or devices, and are left out",
+            "Remove them, or put the images there",
+            files=[printable(file.relative_to(path).as_posix()) for file in files],
+        )
 
 
 class Tally:
@@ -198,32 +222,35 @@ class Tally:
         )
 
     def _add_class_findings(self) -> None:
+        unmet = conditions.of_classes(self.spec)
+        if unmet is not None:
+            self.report.add("error", unmet.code, unmet.text, unmet.fix)
         for name, split in self.report.splits.items():
             counts = split.counts
             if not counts.images or counts.other:
                 continue  # without masks, or with ids to repair first, shares mean nothing
             if not counts.valid:
-                text = f"Split '{name}' has no pixel of any class: all is void"
-                self.report.add("error", "all_void", text, "Check `void_id`, palette and id_map")
+                unmet = conditions.of_void(name)
+                stops = conditions.stops_training(name, self.report.splits)
+                self.report.add("error" if stops else "warning", unmet.code, unmet.text, unmet.fix)
                 continue
             if counts.void_share() > MOST_VOID:
-                text = f"{counts.void_share():.0%} of the pixels of split '{name}' are void and teach nothing"
+                text = (
+                    f"{counts.void_share():.0%} of the pixels of split '{printable(name)}' are void and "
+                    "teach nothing"
+                )
                 self.report.add("warning", "mostly_void", text, "Check `void_id` and the palette")
             self._add_absent(name, counts)
 
     def _add_absent(self, name: str, counts: ClassCounts) -> None:
         """Report classes that never occur in a split; one class alone in train teaches nothing."""
-        absent = [self.spec.classes[index] for index in np.flatnonzero(counts.pixels == 0)]
+        absent = [printable(self.spec.classes[index]) for index in np.flatnonzero(counts.pixels == 0)]
         if not absent:
             return
         details = {"split": name, "classes": absent}
-        if name == "train" and len(absent) == self.spec.num_classes - 1:
-            only, void = self.spec.classes[int(counts.pixels.argmax())], counts.void_share()
-            fix = "Add images that show the other classes"
-            if void:
-                fix = f"White of black and white masks is read as void: id_map={{{self.spec.ignore_id}: 1}}"
-            text = f"All valid pixels of split 'train' are '{only}' ({void:.0%} of all are void)"
-            self.report.add("error", "one_class", text, fix, details=details)
+        unmet = conditions.of_training(counts, self.spec) if name == conditions.TRAIN else None
+        if unmet is not None:
+            self.report.add("error", unmet.code, unmet.text, unmet.fix, details=details)
             return
         where = f"the {counts.images} images read of split" if self.report.limit else "split"
         text = f"{len(absent)} classes never occur in {where} '{name}': {', '.join(absent[:12])}; "

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from kseg import data, models
+from kseg.data import conditions
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
@@ -120,15 +122,24 @@ class Plan:
 
 
 def survey(samples: Any, spec: Spec) -> Survey:
-    """Look at up to 500 evenly spaced samples."""
+    """Look at up to 500 evenly spaced samples; at more where these show fewer than two classes."""
     step = -(-len(samples) // SURVEYED)
+    first = range(0, len(samples), step)
     sizes = set()
     counts = ClassCounts(spec.num_classes, spec.ignore_id)
-    for index in range(0, len(samples), step):
+    for index in (*first, *sorted(set(range(len(samples))) - set(first))):
+        if index not in first and np.count_nonzero(counts.pixels) > 1:
+            break
         mask = samples[index].mask
         sizes.add((int(mask.shape[0]), int(mask.shape[1])))
         counts.add(id_counts(mask))
     return Survey(tuple(sorted(sizes)), counts)
+
+
+def _require(unmet: conditions.Condition | None) -> None:
+    """Refuse data that `kseg check-data` calls unfit, for the same reason."""
+    if unmet is not None:
+        raise unmet.raised()
 
 
 def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Size]:
@@ -208,7 +219,9 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
+    _require(conditions.of_classes(source.spec))
     seen = survey(samples, source.spec)
+    _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
     entry = models.describe(name)
     normalization = settle_normalization(entry, arguments, config, before)
@@ -261,6 +274,8 @@ def _validation(
         )
         return None
     held_out = source.samples(split, limit=config.val_limit, instances=False)
+    if all((sample.mask == spec.ignore_id).all() for sample in held_out):
+        raise conditions.of_void(split).raised()
     # A batch of patches or of crops says nothing about how many whole images fit.
     whole = config.crops is None and not config.on_patches
     like = config if whole else dataclasses.replace(config, batch_size=WHOLE_IMAGES)
@@ -307,9 +322,7 @@ def _data_record(config: TrainConfig, source: Any, split: str | None, samples: A
 
 def validation_split(config: TrainConfig, splits: Mapping[str, int]) -> str | None:
     """Return the split to validate on: as asked, else the first of val, validation, valid; None if none."""
-    if config.val_split is not None:
-        return config.val_split
-    return next((name for name in ("val", "validation", "valid") if name in splits), None)
+    return conditions.validation_split(splits) if config.val_split is None else config.val_split
 
 
 def _ema(config: TrainConfig, total_steps: int) -> float:

@@ -71,9 +71,9 @@ def test_palette_option(folder, capsys):
     ("arguments", "message"),
     [
         (["check-data", "nowhere"], "does not exist"),
-        (["check-data", "DIR", "--id-map", "[1]"], "--id-map must be like"),
+        (["check-data", "DIR", "--id-map", "[1]"], "--id-map: expected an object"),
         (["check-data", "DIR", "--limit", "0"], "--limit must be at least 1"),
-        (["check-data", "DIR", "--palette", "none.txt"], "cannot be read"),
+        (["check-data", "DIR", "--palette", "none.txt"], "does not exist"),
         (["class-weights", "DIR", "--scheme", "enett"], "Did you mean 'enet'"),
         (["class-weights", "DIR", "--split", "tran"], "Did you mean 'train'"),
     ],

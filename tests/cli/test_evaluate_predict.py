@@ -220,7 +220,7 @@ def test_predict_refuses_missing_and_empty_sources(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
     for arguments, words in (
-        ([str(tmp_path / "none")], "no file or folder"),
+        ([str(tmp_path / "none")], "does not exist"),
         ([str(tmp_path / "empty")], "has no image"),
     ):
         assert main(["predict", str(model), *arguments, "--out", out]) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from test_sources import make_folder
@@ -113,3 +116,80 @@ def test_other_image_formats(tmp_path: Path, suffix: str) -> None:
     sample: Any = data.open(folder, cache_dir=tmp_path / "cache").samples("train")[0]
     difference = sample.image.astype(int) - read_image(folder / "images/train" / f"000{suffix}")
     assert np.abs(difference).mean() <= 1.0
+
+
+def shards(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*array_record*") if path.is_file())
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+DAMAGE = {
+    "record deleted": lambda cache: shards(cache)[0].unlink(),
+    "record cut": lambda cache: os.truncate(shards(cache)[0], shards(cache)[0].stat().st_size // 2),
+    "record empty": lambda cache: os.truncate(shards(cache)[0], 0),
+    "record flipped": lambda cache: _flip(shards(cache)[0]),
+    "info is garbage": lambda cache: next(cache.rglob("dataset_info.json")).write_text('{"a": ['),
+    "info is another's": lambda cache: next(cache.rglob("dataset_info.json")).write_text("{}"),
+    "features are gone": lambda cache: next(cache.rglob("features.json")).unlink(),
+    "checksums are garbage": lambda cache: next(cache.rglob("checksums.json")).write_text("[]"),
+    "checksums are gone": lambda cache: next(cache.rglob("checksums.json")).unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_cache_is_noticed_and_made_again(tmp_path: Path, kind: str, capsys: Any) -> None:
+    folder, cache = make_folder(tmp_path / "d"), tmp_path / "cache"
+    before = [sample.image for sample in data.open(folder, cache_dir=cache).samples("train")]
+    capsys.readouterr()
+    DAMAGE[kind](cache)
+    after = [sample.image for sample in data.open(folder, cache_dir=cache).samples("train")]
+    assert len(after) == len(before) == 4
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "the data set cache" in said[0]
+    assert "making it again" in said[0]
+    data.open(folder, cache_dir=cache).samples("train")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["record deleted", "record cut", "record flipped", "all of it"])
+def test_damage_after_opening_is_mended_while_reading(tmp_path: Path, kind: str, capsys: Any) -> None:
+    folder, cache = make_folder(tmp_path / "d", count=40), tmp_path / "cache"
+    opened = data.open(folder, cache_dir=cache)
+    samples = opened.samples("train")
+    shutil.rmtree(cache) if kind == "all of it" else DAMAGE[kind](cache)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda index: samples[index], range(len(samples))))
+    for sample in found:
+        expected = cv2.imread(str(folder / "images/train" / f"{sample.name}.png"))[..., ::-1]
+        np.testing.assert_array_equal(sample.image, expected)
+    assert len(entries(cache)) == 1
+    assert capsys.readouterr().err.count("making it again") <= 1
+
+
+def test_a_copied_cache_is_used_as_it_is(tmp_path: Path, capsys: Any) -> None:
+    folder, cache = make_folder(tmp_path / "d"), tmp_path / "cache"
+    data.open(folder, cache_dir=cache).samples("train")
+    for path in cache.rglob("*"):
+        os.utime(path, ns=(10**18, 10**18))
+    stamp = shards(cache)[0].stat().st_mtime_ns
+    data.open(folder, cache_dir=cache).samples("train")
+    assert shards(cache)[0].stat().st_mtime_ns == stamp
+    assert capsys.readouterr().err == ""
+
+
+def test_two_processes_that_find_the_same_damage_make_it_once(tmp_path: Path) -> None:
+    folder, cache = make_folder(tmp_path / "d", count=30), tmp_path / "cache"
+    data.open(folder, cache_dir=cache).samples("train")
+    DAMAGE["record cut"](cache)
+    processes = [start(folder, cache) for _ in range(2)]
+    ends = [process.communicate(timeout=120) for process in processes]
+    assert [out.strip() for out, _ in ends] == ["30", "30"]
+    assert sum(err.count("making it again") for _, err in ends) == 1

@@ -124,8 +124,8 @@ def test_keys_beside_the_label_space_go_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ({"label_space": "voc12"}, r"classes\.json: There is no label space 'voc12'.*voc"),
-        ({"label_space": "voc", "classes": ["a"]}, r"classes\.json: `label_space` 'voc' gives.*`classes`"),
+        ({"label_space": "voc12"}, r"classes\.json': There is no label space 'voc12'.*voc"),
+        ({"label_space": "voc", "classes": ["a"]}, r"classes\.json': `label_space` 'voc' gives.*`classes`"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, classes: dict, message: str) -> None:

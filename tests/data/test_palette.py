@@ -105,5 +105,5 @@ def test_files_that_are_no_palette_get_an_example(tmp_path, text):
 
 
 def test_missing_palette_file(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="does not exist"):
         Palette.from_file(tmp_path / "none.json")

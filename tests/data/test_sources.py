@@ -121,10 +121,10 @@ def test_classes_json_can_say_that_masks_are_colours_and_what_ids_mean(tmp_path:
         cv2.imwrite(str(file), colors[cv2.imread(str(file), cv2.IMREAD_UNCHANGED)][..., ::-1])
     np.testing.assert_array_equal(mask(color_masks=True), expected)
     for more, words in (
-        ({"color_masks": "yes"}, "must be true or false"),
+        ({"color_masks": "yes"}, "`color_masks`: expected true or false"),
         ({"color_masks": True, "palette": [[1, 2, 3]]}, "one .* per class .3.. Received: 1"),
         ({"color_masks": True, "palette": [[1, 2, 3]] * 3}, "must be distinct"),
-        ({"id_map": [1]}, "`id_map` must be like"),
+        ({"id_map": [1]}, "`id_map`: expected an object"),
     ):
         with pytest.raises(DataError, match=f"classes.json.*{words}"):
             mask(**more)
@@ -208,7 +208,7 @@ def _wrong_id(folder: Path) -> None:
         (_no_images, "no images"),
         (_strange_suffix, "no images"),
         (_remove_classes, "no classes.json"),
-        (_broken_json, "classes.json as JSON"),
+        (_broken_json, "classes.json' is not valid JSON"),
         (_remove_label, "001.png"),
         (_twins, "share one name"),
         (_other_size, "002.png.*3x3"),
@@ -259,7 +259,7 @@ def test_coco_overlaps_are_kept_and_crowds_are_ignored(tmp_path: Path) -> None:
     ("annotation", "words"),
     [
         ({"category_id": 4, "segmentation": box(0, 0, 2, 2)}, "category 4"),
-        ({"category_id": 3, "segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 0.*RLE size"),
+        ({"category_id": 3, "segmentation": {"size": [3, 3], "counts": [9]}}, "annotation 0.*RLE size is"),
         ({"category_id": 3, "segmentation": 17}, "neither polygons nor RLE"),
     ],
 )

@@ -56,8 +56,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
         2,
         ["no classes.json", '{"classes": ['],
     ),
-    "broken classes.json": (_write_classes('{"classes": ["a"'), 2, ["classes.json", "line 1"]),
-    "classes of another kind": (_write_classes('{"classes": {"a": 0}}'), 2, ["`classes` must be a list"]),
+    "broken classes.json": (_write_classes('{"classes": ["a"'), 2, ["classes.json", "is not valid JSON"]),
+    "classes of another kind": (_write_classes('{"classes": {"a": 0}}'), 2, ["`classes`: expected a list"]),
 }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg import records
-from kseg.data import instances
+from kseg.data import coco_masks, instances
+from kseg.data.coco_masks import Segmentation
 from kseg.data.convert.base import Format, ImageFiles, Picture, plain_files, safe_name, split_of
 from kseg.data.convert.paint import check_points
 from kseg.errors import DataError
@@ -34,15 +35,10 @@ class _Category(records.Record, frozen=True, kw_only=True):
     name: records.Text
 
 
-class _Rle(records.Record, frozen=True, kw_only=True):
-    size: tuple[int, int]
-    counts: str | list[int]
-
-
 class _Annotation(records.Record, frozen=True, kw_only=True):
     image_id: int | str
     category_id: int
-    segmentation: list[list[float]] | _Rle
+    segmentation: Segmentation
     id: int | str | None = None
     iscrowd: int = 0
     bbox: list[float] | None = None
@@ -133,18 +129,19 @@ class Coco(Format):
                 f"{size[0]}x{size[1]} (height x width)"
             )
         for record in annotations:
-            if isinstance(record.segmentation, _Rle):
-                continue
-            for polygon in record.segmentation:
-                what = f"{where}: annotation {record.id!r}: field `segmentation`"
-                if len(polygon) % 2:
-                    raise DataError(f"{what}: a polygon has {len(polygon)} numbers; x and y come in pairs")
+            what = f"{where}: annotation {record.id!r}: field `segmentation`"
+            wrong = coco_masks.problem(record.segmentation, size)
+            if wrong:
+                raise DataError(f"{what}: {wrong}")
+            for polygon in record.segmentation if isinstance(record.segmentation, list) else ():
                 check_points(list(zip(polygon[::2], polygon[1::2], strict=True)), 0, size, what)
         class_of = {identity: index + 1 for index, (identity, _) in enumerate(self.categories)}
-        try:
-            found = instances.from_coco([_plain(record) for record in annotations], class_of, size)
-        except DataError as error:
-            raise DataError(f"{where}: {error}") from error
+        found = instances.stack(
+            (coco_masks.decode(record.segmentation, size) for record in annotations),
+            [class_of[record.category_id] for record in annotations],
+            [bool(record.iscrowd) for record in annotations],
+            size,
+        )
         empty = len(found) - len(found.ids())
         if empty:
             self.drop("annotations that cover no pixel (boxes, or polygons of two points)", empty)

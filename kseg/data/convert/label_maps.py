@@ -289,8 +289,8 @@ class _Flat(SemanticFolder):
     """A kseg folder whose images lie in `images/` itself."""
 
     @staticmethod
-    def _list(path: Path) -> dict[str, tuple[Item, ...]]:
-        return {"all": pair(path / "images", path / "labels")}
+    def _list(path: Path, special: list[Path]) -> dict[str, tuple[Item, ...]]:
+        return {"all": pair(path / "images", path / "labels", special)}
 
 
 def _of_item(item: Item, split: str | None) -> Picture:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from kseg.data import instances
+from kseg.data import coco_masks
 from kseg.errors import DataError
 
 Point = tuple[float, float]
@@ -55,7 +55,7 @@ def pillow(kind: str, points: Sequence[Point], size: tuple[int, int]) -> Mask:
 
 def coco(points: Sequence[Point], size: tuple[int, int]) -> Mask:
     """Draw one polygon by pycocotools' rule: bool (H, W)."""
-    return instances.decode([[value for point in points for value in point]], *size)
+    return coco_masks.decode([[value for point in points for value in point]], size)
 
 
 def filled(exterior: Sequence[Point], holes: Sequence[Sequence[Point]], size: tuple[int, int]) -> Mask:

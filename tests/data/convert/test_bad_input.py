@@ -221,7 +221,7 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: far off": (
         COCO,
         in_json(COCO[2], annotation(0, segmentation=[[1, 1, 2, 2, 1e9, 3]])),
-        ["instances_train2017.json", "annotation 1", "1e+09"],
+        ["instances_train2017.json", "annotations[0]", "1000000000"],
     ),
     "coco: another size": (
         COCO,

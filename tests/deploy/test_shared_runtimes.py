@@ -97,9 +97,13 @@ def test_close_while_others_run(kind, open_runtime):
     def work(number: int) -> None:
         np.testing.assert_allclose(runtime(images[number]), expected[number], atol=1e-5)
         running.wait(WAIT)
-        with pytest.raises(UsageError, match="was closed"):
+
+        def go_on() -> None:
             while True:
                 np.testing.assert_allclose(runtime(images[number]), expected[number], atol=1e-5)
+
+        with pytest.raises(UsageError, match="was closed"):
+            go_on()
 
     def close() -> None:
         running.wait(WAIT)

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy import formats
 from kseg.cli import values
+from kseg.cli.verify import add_budget
 
 HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
 EXAMPLE = "kseg export runs/fcn8s/model.keras --to tflite --precision int8 --data DIR --out model_int8.tflite"
@@ -30,9 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=values.size, metavar="HxW", help="input size (default: the model's)")
     parser.add_argument("--dynamic", metavar="AXIS", help="'batch': leave the batch open (onnx, tensorrt)")
-    parser.add_argument(
-        "--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the check's budget (1.0)"
-    )
+    add_budget(parser)
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
     parser.add_argument(
         "--keep-float",
@@ -71,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             calibration=args.data,
             verify=False if args.no_verify else args.data,
             max_miou_drop=args.max_miou_drop,
+            max_class_drop=args.max_class_drop,
+            allow_near_chance=args.allow_near_chance,
             calibration_images=args.calibration_images,
             keep_float=args.keep_float,
             verify_images=args.verify_images,

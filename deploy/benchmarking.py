@@ -137,7 +137,7 @@ def _start_row(path: Path, spec: Spec, size: tuple[int, int]) -> dict[str, Any]:
     row = formats.find(path)
     return {
         "path": str(path),
-        "format": row.name if row else "keras",
+        "format": spec.export.get("format", row.name) if row else "keras",
         "precision": spec.export.get("precision", "float32"),
         "verify": spec.export.get("verify", {}).get("status") if row else None,
         "size": list(size),

@@ -12,7 +12,7 @@ from deploy.buffers import Buffers
 from deploy.ends import INPUT, OUTPUT, checked_images
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
-from deploy.tensorrt.library import deserialize, library
+from deploy.tensorrt.library import EXTRAS, MODULES, describe, deserialize, library
 from kseg.errors import ArtefactError
 from kseg.sharing import Shared
 from kseg.spec import Spec
@@ -43,6 +43,10 @@ class EngineRuntime:
             raise ArtefactError(f"'{self.path}' carries no spec: its export did not finish. Export it again.")
         self.spec = Spec.from_dict(header["spec"])
         build = header["build"]
+        if build["module"] not in MODULES:
+            raise ArtefactError(
+                f"'{self.path}' was built by {build['module']!r}; known are {', '.join(MODULES)}"
+            )
         trt = library(build["module"])
         _check_version(self.path, build, trt)
         self._cudart = bindings()
@@ -113,7 +117,7 @@ def _check_version(path: Path, build: dict[str, Any], trt: Any) -> None:
     if trt.__version__ != build["version"]:
         raise ArtefactError(
             f"'{path}' was built by {build['module']} {build['version']}; installed is {trt.__version__}. "
-            f"Rebuild it (kseg export --to tensorrt) or: pip install {build['module']}=={build['version']}"
+            f"Rebuild it (kseg export --to {EXTRAS[build['module']]}) or: {describe(build)['needs']}"
         )
 
 
@@ -123,4 +127,9 @@ def _check_gpu(path: Path, build: dict[str, Any], gpu: str) -> None:
         raise ArtefactError(
             f"'{path}' was built for {build['gpu'] or 'no GPU'}; this machine has {gpu}. "
             "Rebuild it here with `kseg export ... --to tensorrt`"
+        )
+    if build["module"] == "tensorrt_rtx" and "(SM90)" in gpu:
+        raise ArtefactError(
+            f"'{path}' was built by TensorRT-RTX, which runs on no Hopper GPU; this machine has {gpu}. "
+            'Rebuild it here: pip install "kseg[tensorrt]", then kseg export ... --to tensorrt'
         )

@@ -130,13 +130,14 @@ def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
     rows = [row for row in benchmark.get("rows", []) if Path(row["path"]).name == path.name]
     timed: dict[str, Any] = rows[0] if rows else {}
     load, peak = timed.get("load_s"), timed.get("peak_bytes")
-    return {
+    row = {
         "file": path.name,
         "format": record.get("format"),
         "precision": record.get("precision"),
         "size_bytes": path.stat().st_size,
         "load_ms": None if load is None else 1000 * load,
-        "p50_ms": timed.get("p50_ms"),
+        # A file that was not timed says why.
+        "p50_ms": timed.get("p50_ms", timed.get("status")),
         "p95_ms": timed.get("p95_ms"),
         "images_per_s": timed.get("images_per_s"),
         "ratio": timed.get("speedup"),
@@ -146,6 +147,11 @@ def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
         "agreement": verified.get("agreement"),
         "verify": verified.get("status"),
     }
+    engine = record.get("engine")
+    if engine:
+        row["format"] = f"{engine['library']} {engine['version']}"
+        row["runs on"] = f"{engine['runs_on']}. There: {engine['needs']}"
+    return row
 
 
 def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
+from deploy.patterns import Pattern
 from deploy.quiet import quiet
 from deploy.template import Exporter, Job
 from deploy.verification import MINIMUM_IMAGES, Budget, Progress, Verification
@@ -138,9 +138,9 @@ def export(
         max_class_drop: its budget of each class, in points of IoU (0-100); None: only the mean counts.
         allow_near_chance: check also where the model itself is near chance (`deploy.verify`).
         calibration_images: how many images calibrate.
-        keep_float: for int8: a regular expression; layers whose name it is found in stay in float. The
-            first, high-resolution layers of a MobileNet are where int8 loses most. None: what the
-            architecture is registered with (TextonBoost's filters), `"^$"`: nothing.
+        keep_float: for int8: a regular expression (RE2's syntax); layers whose name it is found in stay in
+            float. The first, high-resolution layers of a MobileNet are where int8 loses most. None: what
+            the architecture is registered with (TextonBoost's filters), `"^$"`: nothing.
         verify_images: how many images the check takes at most, spread evenly; at least 8; None: all.
         seed: chooses the calibration images.
         format: name of the format, if it is to be checked against the suffix.
@@ -223,12 +223,7 @@ def _check_keep_float(keep_float: str | None, precision: str) -> None:
         return
     if precision != "int8":
         raise UsageError(f"Argument `keep_float` is for precision 'int8'. Received: precision={precision!r}")
-    try:
-        re.compile(keep_float)
-    except re.error as error:
-        raise UsageError(
-            f"Argument `keep_float` must be a regular expression ({error}). Received: {keep_float!r}"
-        ) from error
+    Pattern(keep_float)
 
 
 def _kept_float(keep_float: str | None, precision: str, spec: Spec) -> str | None:

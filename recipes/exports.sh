@@ -13,4 +13,5 @@ exports() {
   kseg benchmark "$run/model.keras" "$run"/exports/*.tflite "$run"/exports/model.onnx "$run"/exports/model_float16.onnx \
     "$run"/exports/*.engine --data "$data" --split test --out "$run/benchmark.json" --plot "$run/benchmark.png"
   kseg report "$run" --split val --split test
+  python "$(dirname "${BASH_SOURCE[0]}")/exports_table.py" "$run"
 }

@@ -12,7 +12,7 @@ VERSION = next(
 )
 
 EXTRAS = {
-    "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
+    "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6", "google-re2>=1.1.20250722"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],
     "tensorrt": ["tensorrt>=10.9", "cuda-bindings>=12.6"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],

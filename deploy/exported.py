@@ -23,12 +23,22 @@ class Verified(records.Record, frozen=True):
     agreement: _Share | None = None
 
 
+class Engine(records.Record, frozen=True):
+    """Who built an engine, and what a machine needs to run it."""
+
+    library: records.Text
+    version: records.Text
+    runs_on: records.Text
+    needs: records.Text
+
+
 class Exported(records.Record, frozen=True):
     """What an export wrote about itself; a `.keras` file has none of it."""
 
     format: records.Text | None = None
     precision: records.Text | None = None
     verify: Verified = Verified()
+    engine: Engine | None = None
 
 
 def exported(spec: Spec, path: str | os.PathLike[str]) -> Exported:

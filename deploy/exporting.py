@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
+from deploy.patterns import Pattern
 from deploy.quiet import quiet
 from deploy.template import Exporter, Job
-from deploy.verification import MINIMUM_IMAGES, Progress, Verification
+from deploy.verification import MINIMUM_IMAGES, Budget, Progress, Verification
 from deploy.verification import verify as run_gate
 from kseg.errors import GateError, UsageError, did_you_mean, require
 from kseg.spec import Spec
@@ -25,7 +25,7 @@ _RUNTIME_MODULES = {"litert": "ai_edge_litert", "onnx": "onnxruntime"}
 
 
 class VerificationFailed(GateError):
-    """The artefact was written, marked FAILED, but lost more mIoU than its budget allows.
+    """The artefact was written, marked FAILED: it lost more than its budget allows, or nothing was proved.
 
     `outcome` is what `deploy.export` would have returned.
     """
@@ -111,6 +111,8 @@ def export(
     calibration: Any = None,
     verify: Any = None,
     max_miou_drop: float = 1.0,
+    max_class_drop: float | None = None,
+    allow_near_chance: bool = False,
     calibration_images: int = 64,
     keep_float: str | None = None,
     verify_images: int | None = 32,
@@ -133,10 +135,12 @@ def export(
         verify: data for the final check (its val split; masks needed). Default: `calibration`. False: no
             check; the file says UNVERIFIED.
         max_miou_drop: the check's budget, in points of mIoU (0-100).
+        max_class_drop: its budget of each class, in points of IoU (0-100); None: only the mean counts.
+        allow_near_chance: check also where the model itself is near chance (`deploy.verify`).
         calibration_images: how many images calibrate.
-        keep_float: for int8: a regular expression; layers whose name it is found in stay in float. The
-            first, high-resolution layers of a MobileNet are where int8 loses most. None: what the
-            architecture is registered with (TextonBoost's filters), `"^$"`: nothing.
+        keep_float: for int8: a regular expression (RE2's syntax); layers whose name it is found in stay in
+            float. The first, high-resolution layers of a MobileNet are where int8 loses most. None: what
+            the architecture is registered with (TextonBoost's filters), `"^$"`: nothing.
         verify_images: how many images the check takes at most, spread evenly; at least 8; None: all.
         seed: chooses the calibration images.
         format: name of the format, if it is to be checked against the suffix.
@@ -149,7 +153,7 @@ def export(
         calibration, tools, parity, verify.
 
     Raises:
-        VerificationFailed: if mIoU fell by more than the budget. The file stands, marked FAILED.
+        VerificationFailed: if the check failed. The file stands, marked FAILED.
         UsageError, DataError, ArtefactError, MissingExtraError: one line each.
 
     Example:
@@ -160,6 +164,7 @@ def export(
     _check_choices(row, precision, dynamic, calibration)
     _check_keep_float(keep_float, precision)
     judged = _verify_data(verify, calibration)
+    Budget(miou=max_miou_drop, one_class=max_class_drop)  # refuses before anything is converted
     if verify_images is not None and verify_images < MINIMUM_IMAGES:
         raise UsageError(
             f"Argument `verify_images` must be at least {MINIMUM_IMAGES}. Received: {verify_images}"
@@ -182,6 +187,8 @@ def export(
             data=judged,
             limit=verify_images,
             max_miou_drop=max_miou_drop,
+            max_class_drop=max_class_drop,
+            allow_near_chance=allow_near_chance,
             progress=progress,
         )
 
@@ -199,13 +206,16 @@ def export(
     exporter: Exporter = row.load("exporter")(job)
     outcome = exporter.run()
     if outcome["verify"].get("passed") is False:
-        lost = outcome["verify"]
-        raise VerificationFailed(
-            f"'{target}' lost {lost['drop']:.2f} points of mIoU; the budget is {max_miou_drop:g}. "
-            f"It was written and says FAILED.{_advice(precision)}",
-            outcome,
-        )
+        raise VerificationFailed(_failure(target, outcome["verify"], precision), outcome)
     return outcome
+
+
+def _failure(target: Path, verify: dict[str, Any], precision: str) -> str:
+    """Return the line that says why the check failed and what to do."""
+    text = f"'{target}': {'; '.join(verify['reasons'])}. It was written and says FAILED."
+    if verify["near_chance"]:
+        return text + " Train the network first, or allow it (--allow-near-chance)"
+    return text + _advice(precision)
 
 
 def _check_keep_float(keep_float: str | None, precision: str) -> None:
@@ -213,12 +223,7 @@ def _check_keep_float(keep_float: str | None, precision: str) -> None:
         return
     if precision != "int8":
         raise UsageError(f"Argument `keep_float` is for precision 'int8'. Received: precision={precision!r}")
-    try:
-        re.compile(keep_float)
-    except re.error as error:
-        raise UsageError(
-            f"Argument `keep_float` must be a regular expression ({error}). Received: {keep_float!r}"
-        ) from error
+    Pattern(keep_float)
 
 
 def _kept_float(keep_float: str | None, precision: str, spec: Spec) -> str | None:

@@ -25,7 +25,8 @@ class Format:
 
     Args:
         name: what `kseg export --to` takes.
-        suffix: file suffix, with the dot.
+        suffix: file suffix, with the dot. Rows may share one, with its runtime and container: the first of
+            them is what the suffix alone asks for.
         precisions: the precisions that `exporter` makes.
         exporter: `"module:Class"`, a subclass of `deploy.template.Exporter`.
         runtime: `"module:Class"`, a runtime as `kseg.inference` defines it. Its module imports
@@ -72,6 +73,7 @@ _DYNAMIC_INT8 = (
     "use 'int8' (static, calibrated)"
 )
 _INT16 = "16x8 has no fast CPU kernels (12-22 times slower than float32); use 'int8' or 'float16'"
+_ENGINE_INT8 = "not built by this version; use 'float16'"
 
 _ROWS = (
     Format(
@@ -109,10 +111,22 @@ _ROWS = (
         exporter="deploy.tensorrt.export:TensorRTExporter",
         runtime="deploy.tensorrt.runtime:EngineRuntime",
         container="deploy.tensorrt.container",
+        extra="tensorrt",
+        dynamic=("batch",),
+        note="TensorRT engine, for the GPU it is built on; by TensorRT-RTX where only that is installed",
+        refused={"int8": _ENGINE_INT8},
+    ),
+    Format(
+        name="tensorrt-rtx",
+        suffix=".engine",
+        precisions=("float32", "float16"),
+        exporter="deploy.tensorrt.export:TensorRTRTXExporter",
+        runtime="deploy.tensorrt.runtime:EngineRuntime",
+        container="deploy.tensorrt.container",
         extra="tensorrt-rtx",
         dynamic=("batch",),
-        note="TensorRT engine, for NVIDIA GPUs; tied to the TensorRT version, and to the GPU family",
-        refused={"int8": "not built by this version; use 'float16'"},
+        note="TensorRT-RTX engine, for NVIDIA RTX GPUs (not Hopper); built without a GPU",
+        refused={"int8": _ENGINE_INT8},
     ),
 )
 

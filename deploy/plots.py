@@ -16,7 +16,13 @@ _PANELS = (
     ("peak_bytes", "peak memory, MB", 1e-6),
     ("miou", "mIoU, %", 100.0),
 )
-_COLORS = {"keras": "#6b7280", "tflite": "#0f766e", "onnx": "#1d4ed8", "tensorrt": "#4d7c0f"}
+_COLORS = {
+    "keras": "#6b7280",
+    "tflite": "#0f766e",
+    "onnx": "#1d4ed8",
+    "tensorrt": "#4d7c0f",
+    "tensorrt-rtx": "#4d7c0f",
+}
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 

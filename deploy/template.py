@@ -69,6 +69,9 @@ class Exporter(abc.ABC):
     def convert(model: keras.Model, path: Path, request: Request) -> None:
         """Write the graph of a float32 model to `path`. Runs on the TensorFlow backend."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Raise, before anything is converted, if this machine cannot make the file."""
+
     def lower(self, path: Path) -> None:  # noqa: B027  (a format without further steps is complete)
         """Bring the converted file to the precision asked for, in place."""
 
@@ -83,6 +86,7 @@ class Exporter(abc.ABC):
             `bytes`.
         """
         job = self.job
+        self.prepare()
         with atomic(job.out) as path:
             with DeferredInterrupt() as interrupt:
                 record = self._made(path, interrupt)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from kseg.spec import Spec
 
 MINIMUM_IMAGES = 8
+# A reference that has come no further than this share of the way from chance to a perfect score has learned
+# next to nothing.
+LEAST_SKILL = 0.02
 Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 
 
@@ -41,6 +44,10 @@ class Verification:
         miou: mean IoU of the artefact over the same classes.
         drop: `100 * (miou_reference - miou)`.
         budget: the largest drop that passes.
+        class_budget: the largest drop of any one class's IoU that passes; None: not asked for.
+        chance: mean IoU, over the same classes, of the best prediction that ignores the image (`chance`).
+        near_chance: the reference is hardly better than that.
+        reasons: why the status is FAILED, a text each.
         per_class: for each class of the spec: `class`, `reference`, `artefact` (IoU; None where the
             truth lacks the class) and `drop`.
         note: what the reader should know: too few images, no device.
@@ -62,6 +69,10 @@ class Verification:
     miou: float | None = None
     drop: float | None = None
     budget: float | None = None
+    class_budget: float | None = None
+    chance: float | None = None
+    near_chance: bool = False
+    reasons: tuple[str, ...] = ()
     per_class: tuple[dict[str, Any], ...] = ()
     note: str = ""
 
@@ -72,7 +83,49 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {**asdict(self), "passed": self.passed, "per_class": [dict(row) for row in self.per_class]}
+        return {
+            **asdict(self),
+            "passed": self.passed,
+            "per_class": [dict(row) for row in self.per_class],
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What an artefact may lose, and whether a reference near chance is taken. Losses in points of 100.
+
+    Args:
+        miou: largest drop of mean IoU.
+        one_class: largest drop of the IoU of any one class; None: any.
+        near_chance: judge against a reference near chance instead of failing.
+
+    Raises:
+        UsageError: if a drop is not finite or is negative.
+    """
+
+    miou: float = 1.0
+    one_class: float | None = None
+    near_chance: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_miou_drop", self.miou), ("max_class_drop", self.one_class)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"Argument `{name}` must be points >= 0. Received: {value}")
+
+
+def chance(pixels: np.ndarray) -> float:
+    """Return the mean IoU that can be had without looking at the image.
+
+    The better of two guesses: the most frequent class everywhere, which scores its share of the pixels, and
+    a draw from the frequencies at each pixel, which scores `p / (2 - p)` for a class of share `p`.
+
+    Args:
+        pixels: how many pixels of the truth each class has, at least one of them; classes without any count
+            in no mean.
+    """
+    shares = pixels[pixels > 0] / pixels.sum()
+    return float(max(shares.max() / len(shares), np.mean(shares / (2 - shares))))
 
 
 class _Comparison:
@@ -127,7 +180,7 @@ def _per_class(compared: _Comparison, classes: tuple[str, ...]) -> list[dict[str
     return rows
 
 
-def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budget: float) -> Verification:
+def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budget: Budget) -> Verification:
     if compared.reference.total == 0:
         raise DataError(
             f"No pixel of the {len(images)} images of '{images.source}' has a label; nothing to judge."
@@ -136,14 +189,20 @@ def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budg
     seen = [row for row in rows if row["reference"] is not None]
     before = sum(row["reference"] for row in seen) / len(seen)
     after = sum(row["artefact"] for row in seen) / len(seen)
-    drop = 100 * (before - after)
-    notes = []
+    guess = chance(compared.reference.matrix.sum(axis=1))
+    near = before - guess <= LEAST_SKILL * (1 - guess)
+    reasons = _reasons(compared, seen, 100 * (before - after), budget)
+    said = (
+        f"the reference is near chance: mIoU {100 * before:.2f}, and {100 * guess:.2f} can be had without "
+        "looking at the image, so this check proves nothing"
+    )
+    if near and not budget.near_chance:
+        reasons.append(said)
+    notes = [said] if near and budget.near_chance else []
     if len(images) < MINIMUM_IMAGES:
         notes.append(f"only {len(images)} images: judge with at least {MINIMUM_IMAGES}")
-    if not compared.is_finite:
-        notes.append("the artefact gives NaN or infinite logits")
     return Verification(
-        status=Verification.PASSED if drop <= budget and compared.is_finite else Verification.FAILED,
+        status=Verification.FAILED if reasons else Verification.PASSED,
         images=len(images),
         source=images.source,
         split=images.split,
@@ -152,11 +211,32 @@ def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budg
         agreement=compared.agreement,
         miou_reference=before,
         miou=after,
-        drop=drop,
-        budget=budget,
+        drop=100 * (before - after),
+        budget=budget.miou,
+        class_budget=budget.one_class,
+        chance=guess,
+        near_chance=near,
+        reasons=tuple(reasons),
         per_class=tuple(rows),
         note="; ".join(notes),
     )
+
+
+def _reasons(compared: _Comparison, seen: list[dict[str, Any]], drop: float, budget: Budget) -> list[str]:
+    """Return what the artefact does that its budget does not allow."""
+    reasons = []
+    if not compared.is_finite:
+        reasons.append("the artefact gives NaN or infinite logits")
+    if not drop <= budget.miou:
+        reasons.append(f"it lost {drop:.2f} points of mIoU; the budget is {budget.miou:g}")
+    if budget.one_class is not None:
+        over = [row for row in seen if not row["drop"] <= budget.one_class]
+        reasons += [
+            f"it lost {row['drop']:.2f} points of '{row['class']}'; the budget of a class is "
+            f"{budget.one_class:g}"
+            for row in sorted(over, key=lambda row: -row["drop"])
+        ]
+    return reasons
 
 
 def _plain(items: Iterable[Any], total: int | None, text: str) -> Iterable[Any]:
@@ -183,6 +263,8 @@ def verify(
     split: str | None = None,
     limit: int | None = None,
     max_miou_drop: float = 1.0,
+    max_class_drop: float | None = None,
+    allow_near_chance: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Verification:
@@ -199,6 +281,9 @@ def verify(
         split: default: `val`, else `test`, else `train`.
         limit: compare at most so many images, spread evenly over the split; at least 8. Default: all.
         max_miou_drop: the budget, in points of mIoU (0-100).
+        max_class_drop: the budget of each class, in points of its IoU (0-100); None: only the mean counts.
+        allow_near_chance: judge also against a reference that is near chance. It fails otherwise: a network
+            that has learned nothing loses nothing.
         threads: CPU threads of the artefact's runtime.
         progress: wraps the loop over images: `progress(items, total, text) -> items`.
 
@@ -213,8 +298,7 @@ def verify(
         raise UsageError(
             f"Argument `limit` must be at least {MINIMUM_IMAGES} images. Received: limit={limit}"
         )
-    if not math.isfinite(max_miou_drop) or max_miou_drop < 0:
-        raise UsageError(f"Argument `max_miou_drop` must be points >= 0. Received: {max_miou_drop}")
+    budget = Budget(miou=max_miou_drop, one_class=max_class_drop, near_chance=allow_near_chance)
     spec = read_spec(path)
     try:
         runtime = load(path, threads=threads)
@@ -238,4 +322,4 @@ def verify(
             compared.update(sample.mask, expected.logits(sample.image), received.logits(sample.image))
     finally:
         runtime.close()
-    return _judge(compared, images, spec.classes, max_miou_drop)
+    return _judge(compared, images, spec.classes, budget)

@@ -1,1 +1,1 @@
-"""TensorRT engines: built by `tensorrt` (10, 11) where importable, else by `tensorrt_rtx`."""
+"""TensorRT engines: built by `tensorrt` (10, 11) where importable, else, or by name, by `tensorrt_rtx`."""

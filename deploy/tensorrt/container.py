@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from deploy.tensorrt.library import describe
 from kseg import records
 from kseg.errors import ArtefactError
 from kseg.files import write_bytes
@@ -48,7 +49,7 @@ def write(path: Path, plan: bytes, *, build: Mapping[str, Any], spec: Spec | Non
     Args:
         path: target.
         plan: the serialised engine.
-        build: what built it (`module`, `version`, `targets`, `gpu`).
+        build: what built it (`module`, `version`, `targets`, `gpu`; in words: `library`, `runs_on`, `needs`).
         spec: the spec; None while it is not known yet (`embed` adds it).
     """
     header = {
@@ -102,10 +103,14 @@ def embed(path: Path, spec: Spec) -> None:
 
 
 def read_spec(path: Path) -> Spec:
-    """Return the spec in the header."""
+    """Return the spec in the header; its export record says who built the engine, for which GPUs."""
     header, _ = read(path)
     if header.get("spec") is None:
         raise ArtefactError(
             f"'{printable(path)}' carries no spec: its export did not finish. Export it again."
         )
-    return Spec.from_dict(header["spec"], where=f"'{printable(path)}', header")
+    spec = Spec.from_dict(header["spec"], where=f"'{printable(path)}', header")
+    if spec.export and "engine" not in spec.export:
+        # Written by a kseg that kept this in the header alone.
+        return spec.replace(export={**spec.export, "engine": describe(header["build"])})
+    return spec

@@ -7,13 +7,17 @@ typing (`BuilderFlag.FP16`, calibrators, ...) is gone from TensorRT 11 and from 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kseg.errors import ArtefactError, MissingExtraError, UsageError
 
 MODULES = ("tensorrt", "tensorrt_rtx")
+TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
+# Built without targets. Source: TensorRT-RTX' documentation, "CPU-Only AOT" and its support matrices.
+RTX_GPUS = "NVIDIA RTX GPUs of compute capability 8.0, 8.6, 8.9 and 12.x; not Turing (7.5), not Hopper (9.0)"
 _WARNING_KEPT = 20
 
 
@@ -32,8 +36,28 @@ def library(name: str | None = None) -> Any:
         except ImportError:
             continue
     wanted = name or "tensorrt or tensorrt_rtx"
-    extra = "tensorrt" if name == "tensorrt" else "tensorrt-rtx"
+    extra = EXTRAS[name or "tensorrt_rtx"]
     raise MissingExtraError(f'`{wanted}` is not installed. Run: pip install "kseg[{extra}]"')
+
+
+def describe(build: Mapping[str, Any]) -> dict[str, str]:
+    """Say in words what an engine's header says: who made it, where it runs, what must be installed there.
+
+    Args:
+        build: `module`, `version`, `gpu` and `targets` of the header.
+    """
+    module, version = build["module"], build["version"]
+    targets, gpu = build.get("targets"), build.get("gpu")
+    if module == "tensorrt":
+        runs_on = f"{gpu or 'no GPU'} only: the GPU it was built on"
+    else:
+        runs_on = f"GPUs of {', '.join(targets)}" if isinstance(targets, list) else RTX_GPUS
+    return {
+        "library": TITLES.get(module, module),
+        "version": str(version),
+        "runs_on": runs_on,
+        "needs": f'pip install "kseg[{EXTRAS.get(module, module)}]" "{module}=={version}"',
+    }
 
 
 def make_logger(trt: Any) -> Any:

@@ -8,17 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from deploy.buffers import Buffers
 from deploy.ends import INPUT, OUTPUT, checked_images, checked_size
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
-from deploy.tensorrt.library import deserialize, library
+from deploy.tensorrt.library import EXTRAS, MODULES, describe, deserialize, library
 from kseg.errors import ArtefactError
+from kseg.sharing import Shared
 from kseg.spec import Spec
 from kseg.text import printable
 
 
 class EngineRuntime:
     """An `.engine` file behind the call that every runtime has.
+
+    Threads may share it. It has one execution context, one stream and one pair of device buffers, so they
+    wait for one another: the GPU would run their work in turns anyway, and each context more takes its
+    activations' memory on the device once more.
 
     Args:
         path: the file, as `deploy.export` wrote it.
@@ -38,6 +44,10 @@ class EngineRuntime:
             raise ArtefactError(f"'{self.path}' carries no spec: its export did not finish. Export it again.")
         self.spec = Spec.from_dict(header["spec"], where=f"'{printable(self.path)}', header")
         build = header["build"]
+        if build["module"] not in MODULES:
+            raise ArtefactError(
+                f"'{self.path}' was built by {build['module']!r}; known are {', '.join(MODULES)}"
+            )
         trt = library(build["module"])
         _check_version(self.path, build, trt)
         self._cudart = bindings()
@@ -51,7 +61,9 @@ class EngineRuntime:
         self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
         self._largest = self._largest_batch()
         self._stream: Any = call(self._cudart.cudaStreamCreate())
-        self._buffers = {INPUT: Buffer(self._cudart), OUTPUT: Buffer(self._cudart)}
+        self._device = {INPUT: Buffer(self._cudart), OUTPUT: Buffer(self._cudart)}
+        self._buffers = Buffers()
+        self._shared = Shared(self.path.name, exclusive=True)
 
     def _largest_batch(self) -> int:
         if self.input_shape[0] != -1:
@@ -66,31 +78,39 @@ class EngineRuntime:
                 is run in pieces.
 
         Returns:
-            float32 logits `(B, H, W, classes)`.
+            float32 logits `(B, H, W, classes)`, the caller's own.
+
+        Raises:
+            UsageError: if the images do not fit the file, or the runtime was closed.
+            ArtefactError: if CUDA or TensorRT fails.
         """
         images = checked_images(self.path, images, self.input_shape)
-        logits = np.empty((len(images), *self.output_shape[1:]), np.float32)
-        for start in range(0, len(images), self._largest):
-            piece = slice(start, start + self._largest)
-            self._run(images[piece], logits[piece])
+        with self._shared.use():
+            logits = self._buffers.take((len(images), *self.output_shape[1:]))
+            for start in range(0, len(images), self._largest):
+                piece = slice(start, start + self._largest)
+                self._run(images[piece], logits[piece])
         return logits
 
     def _run(self, images: np.ndarray, logits: np.ndarray) -> None:
         self._context.set_input_shape(INPUT, images.shape)
         for name, array in ((INPUT, images), (OUTPUT, logits)):
-            self._context.set_tensor_address(name, self._buffers[name].reserve(array.nbytes))
-        self._buffers[INPUT].upload(images, self._stream)
+            self._context.set_tensor_address(name, self._device[name].reserve(array.nbytes))
+        self._device[INPUT].upload(images, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise ArtefactError(f"TensorRT failed while running '{self.path}'.")
-        self._buffers[OUTPUT].download(logits, self._stream)
+        self._device[OUTPUT].download(logits, self._stream)
         call(self._cudart.cudaStreamSynchronize(self._stream))
 
     def close(self) -> None:
-        """Free device memory, the engine and the stream."""
-        for buffer in self._buffers.values():
+        """Free device memory, the engine and the stream, after the calls that other threads have begun."""
+        self._shared.close(self._free)
+
+    def _free(self) -> None:
+        for buffer in self._device.values():
             buffer.free()
         call(self._cudart.cudaStreamDestroy(self._stream))
-        del self._context, self._engine, self._runtime
+        del self._context, self._engine, self._runtime, self._buffers
 
 
 def _check_version(path: Path, build: dict[str, Any], trt: Any) -> None:
@@ -98,7 +118,7 @@ def _check_version(path: Path, build: dict[str, Any], trt: Any) -> None:
     if trt.__version__ != build["version"]:
         raise ArtefactError(
             f"'{path}' was built by {build['module']} {build['version']}; installed is {trt.__version__}. "
-            f"Rebuild it (kseg export --to tensorrt) or: pip install {build['module']}=={build['version']}"
+            f"Rebuild it (kseg export --to {EXTRAS[build['module']]}) or: {describe(build)['needs']}"
         )
 
 
@@ -108,4 +128,9 @@ def _check_gpu(path: Path, build: dict[str, Any], gpu: str) -> None:
         raise ArtefactError(
             f"'{path}' was built for {build['gpu'] or 'no GPU'}; this machine has {gpu}. "
             "Rebuild it here with `kseg export ... --to tensorrt`"
+        )
+    if build["module"] == "tensorrt_rtx" and "(SM90)" in gpu:
+        raise ArtefactError(
+            f"'{path}' was built by TensorRT-RTX, which runs on no Hopper GPU; this machine has {gpu}. "
+            'Rebuild it here: pip install "kseg[tensorrt]", then kseg export ... --to tensorrt'
         )

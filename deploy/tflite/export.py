@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.conversion import Request
 from deploy.ends import INPUT, OUTPUT
+from deploy.patterns import Pattern
 from deploy.template import Exporter
 from deploy.tflite.runtime import TFLiteRuntime
 from kseg.errors import ArtefactError, require
@@ -70,7 +72,7 @@ class TFLiteExporter(Exporter):
         quantizer = quantizer_module.Quantizer(bytearray(content))
         for operator in INT8_OPERATORS:
             quantizer.add_static_config(".*", qtyping.TFLOperationName(operator), 8, 8)
-        self._keep_float(quantizer, qtyping)
+        self._keep_float(content, quantizer, qtyping)
         ranges = None
         images = calibration.images()
         # The quantizer holds all that it is given; in portions, memory does not grow with the images.
@@ -78,14 +80,20 @@ class TFLiteExporter(Exporter):
             ranges = quantizer.calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
         return bytes(quantizer.quantize(ranges).quantized_model)
 
-    def _keep_float(self, quantizer: Any, qtyping: Any) -> None:
+    def _keep_float(self, content: bytes, quantizer: Any, qtyping: Any) -> None:
         """Take the operators that the caller named out of the quantizer's recipe; the last rule wins."""
         pattern = self.job.request.keep_float
         if pattern is None:
             return
+        wanted = Pattern(pattern)
+        kept = sorted(name for name in _scopes(content) if wanted.found_in(name))
+        if not kept:
+            return
+        # The quantizer searches with Python's own engine: it gets the names themselves, not the pattern.
+        exactly = f"^(?:{'|'.join(re.escape(name) for name in kept)})$"
         for operator in INT8_OPERATORS:
             quantizer.update_quantization_recipe(
-                f".*(?:{pattern}).*", qtyping.TFLOperationName(operator), algorithm_key="no_quantize"
+                exactly, qtyping.TFLOperationName(operator), algorithm_key="no_quantize"
             )
 
     def check_graph(self, path: Path) -> None:
@@ -98,6 +106,13 @@ class TFLiteExporter(Exporter):
             raise ArtefactError(f"The .tflite has operators that a plain interpreter cannot run: {foreign}")
         if self.job.request.precision == "int8" and "QUANTIZE" not in operators:
             raise ArtefactError("Nothing in this network could be quantised to int8; export it in float16.")
+
+
+def _scopes(content: bytes) -> set[str]:
+    """Return the names by which the quantizer knows the operators of a `.tflite`: those of their outputs."""
+    utils: Any = require("ai_edge_quantizer.utils.tfl_flatbuffer_utils", "litert")
+    model = utils.read_model(bytearray(content))
+    return {utils.get_op_scope(op, graph.tensors) for graph in model.subgraphs for op in graph.operators}
 
 
 def _unsupported(message: str) -> str:

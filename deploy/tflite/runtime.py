@@ -7,15 +7,22 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.buffers import Buffers
 from deploy.ends import INPUT, OUTPUT, check_names, checked_images, checked_size
 from deploy.quiet import quiet
 from deploy.tflite.container import read_model
 from kseg.errors import ArtefactError, require
+from kseg.sharing import Shared
 from kseg.text import printable
 
 
 class TFLiteRuntime:
     """A `.tflite` file behind the call that every runtime has.
+
+    Threads may share it. An interpreter runs one image at a time, so they wait for one another here, and
+    their pre- and post-processing runs side by side. An interpreter per thread would hold the network's
+    tensors and packed weights once per thread, and gains where `threads` leaves cores idle
+    (`benchmarks/shared_runtime.py` measures both): then load the file once per thread.
 
     Args:
         path: the file, as `deploy.export` wrote it.
@@ -36,17 +43,22 @@ class TFLiteRuntime:
                     model_content=model, num_threads=threads or os.cpu_count() or 1
                 )
                 self._interpreter.allocate_tensors()
-                self._run = self._interpreter.get_signature_runner()
+                signature = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise ArtefactError(
                 f"LiteRT cannot load '{printable(self.path)}': {printable(error, 300)}"
             ) from error
-        inputs, outputs = self._run.get_input_details(), self._run.get_output_details()
+        inputs, outputs = signature.get_input_details(), signature.get_output_details()
         check_names(self.path, inputs, outputs)
+        self._input = inputs[INPUT]["index"]
+        # A function that gives a view of the output where it lies; the view must be gone before the next run.
+        self._logits = self._interpreter.tensor(outputs[OUTPUT]["index"])
         self.input_shape = tuple(int(side) for side in inputs[INPUT]["shape"])
         self.output_shape = tuple(int(side) for side in outputs[OUTPUT]["shape"])
         self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
         self.name = "LiteRT"
+        self._buffers = Buffers()
+        self._shared = Shared(self.path.name, exclusive=True)
 
     def operators(self) -> set[str]:
         """Return the names of the operators in the file, for example `CONV_2D`."""
@@ -60,13 +72,23 @@ class TFLiteRuntime:
                 batch is run image by image.
 
         Returns:
-            float32 logits `(B, H, W, classes)`.
+            float32 logits `(B, H, W, classes)`, the caller's own.
+
+        Raises:
+            UsageError: if the images do not fit the file, or the runtime was closed.
         """
         images = checked_images(self.path, images, self.input_shape)
-        if len(images) == 0:
-            return np.empty((0, *self.output_shape[1:]), np.float32)
-        return np.concatenate([self._run(**{INPUT: image[None]})[OUTPUT] for image in images])
+        with self._shared.use():
+            result = self._buffers.take((len(images), *self.output_shape[1:]))
+            for index in range(len(images)):
+                self._interpreter.set_tensor(self._input, images[index : index + 1])
+                self._interpreter.invoke()
+                np.copyto(result[index : index + 1], self._logits())
+        return result
 
     def close(self) -> None:
-        """Free the interpreter."""
-        del self._run, self._interpreter
+        """Free the interpreter, after the calls that other threads have begun."""
+        self._shared.close(self._free)
+
+    def _free(self) -> None:
+        del self._logits, self._interpreter, self._buffers

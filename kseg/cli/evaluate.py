@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
     parser.add_argument(
-        "--min-miou", type=float, metavar="POINTS", help="a gate: exit code 1 when mean IoU (0-100) is below"
+        "--min-miou",
+        type=values.points,
+        metavar="POINTS",
+        help="a gate: exit code 1 when mean IoU (0-100) is below",
     )
     predictor_options.add_arguments(parser)
 
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(result)
     else:
         _print(result)
-    if args.min_miou is not None and 100 * result["miou"] < args.min_miou:
+    if args.min_miou is not None and not 100 * result["miou"] >= args.min_miou:
         raise GateError(f"mean IoU is {100 * result['miou']:.2f}; --min-miou asks for {args.min_miou:g}")
     if not args.json:
         closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")

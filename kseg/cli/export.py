@@ -8,9 +8,12 @@ from typing import Any
 
 from deploy import formats
 from kseg.cli import values
+from kseg.cli.verify import add_budget
 
 HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
 EXAMPLE = "kseg export runs/fcn8s/model.keras --to tflite --precision int8 --data DIR --out model_int8.tflite"
+
+_OPEN_BATCH = ", ".join(row.name for row in formats.FORMATS.values() if "batch" in row.dynamic)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", help="default: beside MODEL, named after it and the precision"
     )
     parser.add_argument("--size", type=values.size, metavar="HxW", help="input size (default: the model's)")
-    parser.add_argument("--dynamic", metavar="AXIS", help="'batch': leave the batch open (onnx, tensorrt)")
-    parser.add_argument(
-        "--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the check's budget (1.0)"
-    )
+    parser.add_argument("--dynamic", metavar="AXIS", help=f"'batch': leave the batch open ({_OPEN_BATCH})")
+    add_budget(parser)
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
     parser.add_argument(
         "--keep-float",
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
             calibration=args.data,
             verify=False if args.no_verify else args.data,
             max_miou_drop=args.max_miou_drop,
+            max_class_drop=args.max_class_drop,
+            allow_near_chance=args.allow_near_chance,
             calibration_images=args.calibration_images,
             keep_float=args.keep_float,
             verify_images=args.verify_images,
@@ -99,6 +102,13 @@ def _print(outcome: dict[str, Any]) -> None:
     height, width = outcome["size"]
     text = f"{outcome['path']}: {outcome['format']} {outcome['precision']}, {height}x{width}, "
     console.print(text + f"{outcome['bytes'] / 1e6:.2f} MB", markup=False, soft_wrap=True)
+    engine = outcome.get("engine")
+    if engine:
+        if "instead" in engine:
+            console.print(engine["instead"], style="yellow", markup=False, soft_wrap=True)
+        text = f"built by {engine['library']} {engine['version']} for {engine['runs_on']}"
+        console.print(text, style="dim", markup=False, soft_wrap=True)
+        console.print(f"where it runs: {engine['needs']}", style="dim", markup=False, soft_wrap=True)
     calibration = outcome["calibration"]
     if calibration:
         console.print(

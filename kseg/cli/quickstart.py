@@ -21,7 +21,7 @@ EXPORTS = (
     ("tflite", "float16", "model_float16.tflite", ("ai_edge_litert",)),
     ("tflite", "int8", "model_int8.tflite", ("ai_edge_litert", "ai_edge_quantizer")),
     ("onnx", "float32", "model.onnx", ("tf2onnx", "onnxruntime")),
-    ("tensorrt", "float16", "model_float16.engine", ("tf2onnx", "onnxruntime", "tensorrt_rtx")),
+    ("tensorrt-rtx", "float16", "model_float16.engine", ("tf2onnx", "onnxruntime", "tensorrt_rtx")),
 )
 
 

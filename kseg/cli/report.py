@@ -124,6 +124,7 @@ class _Run(records.Record, frozen=True):
 
 class _Timed(records.Record, frozen=True):
     path: str
+    status: records.Text | None = None
     load_s: _Figure | None = None
     p50_ms: _Figure | None = None
     p95_ms: _Figure | None = None
@@ -166,13 +167,14 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
     record = exported(deploy.read_spec(path), path)
     rows = [row for row in benchmark.rows if Path(row.path).name == path.name]
     timed = rows[0] if rows else _Timed(path=path.name)
-    return {
+    row = {
         "file": path.name,
         "format": record.format,
         "precision": record.precision,
         "size_bytes": path.stat().st_size,
         "load_ms": None if timed.load_s is None else 1000 * timed.load_s,
-        "p50_ms": timed.p50_ms,
+        # A file that was not timed says why.
+        "p50_ms": timed.status if timed.p50_ms is None else timed.p50_ms,
         "p95_ms": timed.p95_ms,
         "images_per_s": timed.images_per_s,
         "ratio": timed.speedup,
@@ -182,6 +184,11 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
         "agreement": record.verify.agreement,
         "verify": record.verify.status,
     }
+    engine = record.engine
+    if engine is not None:
+        row["format"] = f"{engine.library} {engine.version}"
+        row["runs on"] = f"{engine.runs_on}. There: {engine.needs}"
+    return row
 
 
 def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:

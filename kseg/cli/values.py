@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 
@@ -19,6 +20,29 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
     return int(text)
+
+
+def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of one finite number from `least` to `most`; a NaN would switch a gate off."""
+    if math.isinf(least):
+        wanted = "a finite number"
+    else:
+        wanted = f"a number from {least:g} to {most:g}" if math.isfinite(most) else f"a number >= {least:g}"
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and least <= value <= most):
+            raise argparse.ArgumentTypeError(f"expected {wanted}, received '{text}'")
+        return value
+
+    return parse
+
+
+points = number(0, 100)
+"""Parse points of IoU, 0 to 100: what gates compare with."""
 
 
 def numbers(example: str) -> Callable[[str], tuple[float, ...]]:

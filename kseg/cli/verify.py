@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from kseg.cli import values
+
 HELP = "compare an artefact with the model it was made from, on real images; exit code 1 beyond the budget"
 EXAMPLE = "kseg verify model_int8.tflite --reference runs/fcn8s/model.keras --data DIR --max-miou-drop 1.0"
 
@@ -19,11 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="SRC", help="folder, tfds:NAME or sample:nuclei")
     parser.add_argument("--split", help="default: val, else test, else train")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N images, at least 8 (default: all)")
-    parser.add_argument("--max-miou-drop", type=float, default=1.0, metavar="POINTS", help="the budget (1.0)")
+    add_budget(parser)
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: the runtime's choice)"
     )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add what a check may find and still pass; `kseg export` takes the same."""
+    parser.add_argument(
+        "--max-miou-drop",
+        type=values.points,
+        default=1.0,
+        metavar="POINTS",
+        help="the budget: how far mean IoU may fall (1.0)",
+    )
+    parser.add_argument(
+        "--max-class-drop",
+        type=values.points,
+        metavar="POINTS",
+        help="how far the IoU of any one class may fall (default: only the mean counts)",
+    )
+    parser.add_argument(
+        "--allow-near-chance",
+        action="store_true",
+        help="judge also against a model that is hardly better than guessing; otherwise that fails",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         limit=args.limit,
         max_miou_drop=args.max_miou_drop,
+        max_class_drop=args.max_class_drop,
+        allow_near_chance=args.allow_near_chance,
         threads=args.threads,
         progress=progress,
     )
@@ -83,6 +109,8 @@ def print_outcome(verify: Mapping[str, Any]) -> None:
         moved = "rose" if verify["drop"] < 0 else "fell"
         verdict += f" (mIoU {moved} by {abs(verify['drop']):.2f} points, budget {verify['budget']:g})"
     console.print(verdict, style=style, markup=False, soft_wrap=True)
+    for reason in verify.get("reasons", ()):
+        console.print(f"  {reason}", style="red", markup=False, soft_wrap=True)
 
 
 def _cells(reference: float, artefact: float, drop: float) -> tuple[str, str, str]:

@@ -70,6 +70,9 @@ def resize_channels(values: Floats, size: tuple[int, int]) -> Floats:
     """Resize float32 `(H, W, C)` to `size` bilinearly, for any number of channels."""
     if values.shape[:2] == size:
         return values
+    if values.shape[2] <= _CHANNELS_AT_ONCE:
+        resized = cv2.resize(np.ascontiguousarray(values), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32).reshape(*size, -1)
     result = np.empty((*size, values.shape[2]), np.float32)
     for first in range(0, values.shape[2], _CHANNELS_AT_ONCE):
         part = np.ascontiguousarray(values[..., first : first + _CHANNELS_AT_ONCE])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import UsageError
+from kseg.sharing import Shared
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class KerasRuntime:
 
     On TensorFlow the network is traced once, whatever sizes follow; on JAX it is compiled once per
     shape. Weights are read at each call: a model that is being trained gives its present answers.
+
+    Threads may share it, and run side by side: compiled functions of both backends allow it. Other backends
+    run one call at a time.
 
     Args:
         source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one
@@ -59,27 +63,39 @@ class KerasRuntime:
         self.spec = spec
         height, width = model.inputs[0].shape[1:3]
         self.input_size = None if height is None or width is None else (int(height), int(width))
-        self._call = _compiled(model)
+        self._call, exclusive = _compiled(model)
+        self._shared = Shared(getattr(model, "name", self.name), exclusive=exclusive)
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits `(B, H, W, classes)` float32 for normalised images `(B, H, W, 3)` float32."""
-        return np.asarray(self._call(np.ascontiguousarray(images, np.float32)), np.float32)
+        """Return logits `(B, H, W, classes)` for normalised images `(B, H, W, 3)`, both float32.
+
+        They are the backend's own memory, not a copy, so they cannot be written to.
+
+        Raises:
+            UsageError: if the runtime was closed.
+        """
+        with self._shared.use():
+            # Asked for without a type, a tensor of the CPU shares its memory; with one it is copied.
+            return np.asarray(np.asarray(self._call(np.ascontiguousarray(images, np.float32))), np.float32)
 
     def close(self) -> None:
-        """Drop the compiled function and the network."""
+        """Drop the compiled function and the network, after the calls that other threads have begun."""
+        self._shared.close(self._free)
+
+    def _free(self) -> None:
         del self._call, self.model
 
 
-def _compiled(model: keras.Model) -> Call:
-    """Return the network as one call of the present backend, compiled where the backend can."""
+def _compiled(model: keras.Model) -> tuple[Call, bool]:
+    """Return the network as one call of the present backend, and whether calls must wait for one another."""
     import keras
 
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        return _tensorflow(model)
+        return _tensorflow(model), False
     if backend == "jax":
-        return _jax(model)
-    return lambda images: model.predict_on_batch(images)
+        return _jax(model), False
+    return lambda images: model.predict_on_batch(images), True
 
 
 def _tensorflow(model: keras.Model) -> Call:
@@ -88,7 +104,7 @@ def _tensorflow(model: keras.Model) -> Call:
     # One signature with open sizes: no second trace when another size comes.
     signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
     traced = tf.function(lambda images: model(images, training=False), input_signature=signature)
-    return lambda images: traced(tf.constant(images)).numpy()
+    return lambda images: traced(tf.constant(images))
 
 
 def _jax(model: keras.Model) -> Call:

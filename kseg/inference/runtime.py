@@ -18,7 +18,10 @@ GROUP = "kseg.runtimes"
 
 @runtime_checkable
 class Runtime(Protocol):
-    """Runs one network: float32 NHWC images, already normalised, to float32 NHWC logits of the same size."""
+    """Runs one network: float32 NHWC images, already normalised, to float32 NHWC logits of the same size.
+
+    Threads may share it: calls run side by side or wait for one another, as the library behind it allows.
+    """
 
     @property
     def spec(self) -> Spec:
@@ -33,10 +36,13 @@ class Runtime(Protocol):
         """Short name for tables, for example `"keras"` or `"tflite"`."""
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits `(B, H, W, classes)` for images `(B, H, W, 3)`."""
+        """Return logits `(B, H, W, classes)` for images `(B, H, W, 3)`.
+
+        They stay as they are while the caller holds them, and may be read-only: copy before writing.
+        """
 
     def close(self) -> None:
-        """Free what the runtime holds; it must not be called afterwards."""
+        """Free what the runtime holds, after the calls that have begun; later calls raise UsageError."""
 
 
 def runtimes() -> dict[str, metadata.EntryPoint]:

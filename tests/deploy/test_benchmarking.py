@@ -91,6 +91,8 @@ def test_a_slow_int8_is_warned_about():
     assert len(slow) == 1
     assert "int8 is slower than float16" in slow[0]
     assert benchmarking._warnings([_row("float32", 5.0), _row("int8", 4.5)]) == []
+    # Closer than the figures are exact: no advice.
+    assert benchmarking._warnings([_row("float16", 4.0), _row("int8", 4.1)]) == []
     assert benchmarking._warnings([_row("float32", 1.0, "onnx"), _row("int8", 4.5)]) == []
 
 

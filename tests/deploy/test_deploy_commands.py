@@ -79,6 +79,46 @@ def test_a_failed_gate_is_exit_code_1_and_written_down(saved, folder, exported, 
     assert deploy.read_spec(path).export["verify"]["status"] == "FAILED"
 
 
+def test_a_model_near_chance_is_said_and_may_be_allowed(folder, tmp_path, capfd):
+    from kseg.saving import save
+
+    save(build_toy(), tmp_path / "untrained.keras", toy_spec())
+    arguments = ["export", str(tmp_path / "untrained.keras"), "--data", str(folder)]
+    assert main([*arguments, "--out", str(tmp_path / "m.onnx")]) == 1
+    printed = capfd.readouterr()
+    assert "near chance" in printed.out
+    assert "--allow-near-chance" in printed.err
+    assert deploy.read_spec(tmp_path / "m.onnx").export["verify"]["status"] == "FAILED"
+    assert main([*arguments, "--out", str(tmp_path / "n.onnx"), "--allow-near-chance"]) == 0
+    assert "near chance" in capfd.readouterr().out
+
+
+def test_a_budget_per_class_is_a_gate(saved, folder, exported, capfd):
+    check = ["verify", str(exported["tflite"]), "--reference", str(saved), "--data", str(folder)]
+    assert main([*check, "--max-class-drop", "0.5", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["class_budget"] == 0.5
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "101", "", "x", "1e400"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("evaluate", "--min-miou"),
+        ("verify", "--max-miou-drop"),
+        ("verify", "--max-class-drop"),
+        ("export", "--max-miou-drop"),
+        ("export", "--max-class-drop"),
+    ],
+)
+def test_a_gate_takes_finite_points_only(command, option, value, saved, folder, capfd):
+    needed = {"evaluate": [], "verify": ["--reference", str(saved)], "export": ["--to", "onnx"]}[command]
+    arguments = [command, str(saved), "--data", str(folder), *needed, f"{option}={value}"]
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert f"expected a number from 0 to 100, received '{value}'" in " ".join(capfd.readouterr().err.split())
+
+
 def test_tables_for_people(saved, folder, tmp_path, capfd):
     out = tmp_path / "m.onnx"
     assert main(["export", str(saved), "--data", str(folder), "--out", str(out)]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,9 @@ from toys import SIZE, build_toy, normalized, toy_sample, toy_spec, train_toy
 
 import deploy
 from deploy.conversion import Request, float32_twin
+from deploy.patterns import Pattern
 from deploy.template import check_parity, check_signature
+from deploy.tflite.container import read_model
 from kseg import models
 from kseg.errors import ArtefactError, UsageError
 
@@ -91,12 +94,43 @@ def test_layers_named_by_keep_float_stay_float(toy, train_samples, tmp_path):
     assert mixed["bytes"] > small["bytes"]
     assert deploy.read_spec(tmp_path / "mixed.tflite").export["keep_float"] == f"/{depthwise}/"
 
+    loud = deploy.export(toy, tmp_path / "loud.tflite", keep_float=f"(?i)/{depthwise.upper()}/", **common)
+    assert read_model(Path(loud["path"]))[0] == read_model(Path(mixed["path"]))[0]
+    nothing = deploy.export(toy, tmp_path / "nothing.tflite", keep_float="^$", **common)
+    assert read_model(Path(nothing["path"]))[0] == read_model(Path(small["path"]))[0]
 
-def test_keep_float_is_checked_before_anything_is_written(toy, train_samples, tmp_path):
-    for wrong in ({"keep_float": "(", "precision": "int8"}, {"keep_float": "x", "precision": "float16"}):
-        with pytest.raises(UsageError, match="keep_float"):
-            deploy.export(toy, tmp_path / "m.tflite", calibration=train_samples, verify=False, **wrong)
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("(", r"missing \): .*Received: '\('"),
+        ("", "something in it.*Received: ''"),
+        ("a)(b", r"Received: 'a\)\(b'"),  # whole only inside the parentheses that it used to be put into
+        ("(?=conv)", r"look-around.*Received: '\(\?=conv\)'"),
+        ("a{1000}{1000}", r"Received: 'a\{1000\}\{1000\}'"),
+        ("(?:(?:a{100}){100}){100}", "Received: "),
+        ("x" * 20_000, "20,000 characters"),
+        (5, "Received: 5"),
+    ],
+)
+def test_keep_float_is_checked_before_anything_is_written(pattern, words, toy, train_samples, tmp_path):
+    asked = {"precision": "int8", "calibration": train_samples, "verify": False}
+    with pytest.raises(UsageError, match=f"(?s)`keep_float`.*{words}"):
+        deploy.export(toy, tmp_path / "m.tflite", keep_float=pattern, **asked)
     assert not list(tmp_path.iterdir())
+
+
+def test_keep_float_is_for_int8_alone(toy, tmp_path):
+    with pytest.raises(UsageError, match="`keep_float` is for precision 'int8'"):
+        deploy.export(toy, tmp_path / "m.tflite", keep_float="x", precision="float16", verify=False)
+
+
+def test_no_pattern_takes_long():
+    """`(a+)+$` on 40 letters keeps Python's own engine busy for days."""
+    start = time.perf_counter()
+    assert not Pattern("(a+)+$").found_in("a" * 10_000 + "b")
+    assert not Pattern("(a|a)*(a|a)*(a|a)*c").found_in("a" * 10_000)
+    assert time.perf_counter() - start < 5
 
 
 def zip_free(content: bytes) -> bytes:
@@ -288,6 +322,7 @@ def test_signature_and_parity_checks():
 
 JAX = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 from toys import build_toy, toy_spec, normalized, toy_sample
 import keras, numpy as np, deploy

@@ -10,12 +10,14 @@ from deploy import formats
 from kseg.errors import UsageError
 
 
-def test_names_and_suffixes_are_unique_and_round_trip():
+def test_names_and_suffixes_round_trip():
     rows = list(formats.FORMATS.values())
-    assert len({row.suffix for row in rows}) == len(rows)
     for row in rows:
         assert formats.by_name(row.name.upper()) is row
-        assert formats.by_path(f"folder/model{row.suffix}") is row
+        first = formats.by_path(f"folder/model{row.suffix}")
+        # Two builders write engines; what reads them is the same.
+        assert (first.suffix, first.runtime, first.container) == (row.suffix, row.runtime, row.container)
+        assert first is row or (first.name, row.name) == ("tensorrt", "tensorrt-rtx")
         assert set(row.precisions) <= set(formats.PRECISIONS)
         assert not set(row.precisions) & set(row.refused)
 

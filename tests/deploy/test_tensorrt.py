@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fake_tensorrt import PLAN, VERSIONS, fake_cuda, fake_tensorrt
 
+import deploy
+import kseg
+from deploy import formats
 from deploy.formats import NoDeviceError
 from deploy.tensorrt import container, runtime
+from deploy.tensorrt import export as engine_export
 from deploy.tensorrt import library as trt_library
 from deploy.tensorrt.cuda import bindings, device_name
+from kseg.cli import report
+from kseg.cli.main import main
 from kseg.errors import ArtefactError, MissingExtraError, UsageError
 from kseg.spec import Spec
+from kseg.viz.report_tables import exports_section
 
 SPEC = Spec(classes=("a", "b", "c"), input_size=(4, 6))
 
@@ -148,6 +157,133 @@ def test_engine_of_another_machine_says_what_to_rebuild(tmp_path, device, change
     container.write(path, PLAN, build={**_made_by(fake_tensorrt(VERSIONS[0])), **change}, spec=SPEC)
     with pytest.raises(ArtefactError, match=words):
         runtime.EngineRuntime(path)
+
+
+def _build(**changes):
+    return {
+        "module": "tensorrt_rtx",
+        "version": "1.7.1.116",
+        "gpu": None,
+        "targets": "all supported",
+        **changes,
+    }
+
+
+def test_a_header_is_said_in_words():
+    rtx = trt_library.describe(_build())
+    assert (rtx["library"], rtx["version"]) == ("TensorRT-RTX", "1.7.1.116")
+    assert "8.0, 8.6, 8.9 and 12.x" in rtx["runs_on"]
+    assert "not Hopper (9.0)" in rtx["runs_on"]
+    assert rtx["needs"] == 'pip install "kseg[tensorrt-rtx]" "tensorrt_rtx==1.7.1.116"'
+    assert trt_library.describe(_build(targets=["SM75"]))["runs_on"] == "GPUs of SM75"
+    full = trt_library.describe(_build(module="tensorrt", version="10.16", gpu="NVIDIA H100 (SM90)"))
+    assert full["library"] == "TensorRT"
+    assert full["runs_on"].startswith("NVIDIA H100 (SM90) only")
+    assert full["needs"] == 'pip install "kseg[tensorrt]" "tensorrt==10.16"'
+
+
+def test_an_engine_of_before_says_it_too(tmp_path):
+    path = tmp_path / "old.engine"
+    container.write(path, PLAN, build=_build(), spec=SPEC.replace(export={"format": "tensorrt"}))
+    assert container.read_spec(path).export["engine"]["library"] == "TensorRT-RTX"
+
+
+def test_rtx_engines_are_refused_on_hopper_and_foreign_builders_everywhere(tmp_path, monkeypatch):
+    trt = fake_tensorrt(next(version for version in VERSIONS if "rtx" in version))
+    monkeypatch.setattr(runtime, "library", lambda name: trt)
+    monkeypatch.setattr(runtime, "bindings", lambda: fake_cuda())
+    monkeypatch.setattr(runtime, "device_name", lambda cudart: "NVIDIA H200 (SM90)")
+    path = tmp_path / "model.engine"
+    container.write(path, PLAN, build=_build(version=trt.__version__), spec=SPEC)
+    with pytest.raises(ArtefactError, match=r"runs on no Hopper GPU.*kseg\[tensorrt\]"):
+        runtime.EngineRuntime(path)
+    container.write(path, PLAN, build=_build(module="antigravity"), spec=SPEC)
+    with pytest.raises(ArtefactError, match="built by 'antigravity'"):
+        runtime.EngineRuntime(path)
+
+
+def _installed(monkeypatch, *names):
+    """Make exactly these TensorRTs importable, as fakes; return them by name."""
+    versions = {name: next(v for v in VERSIONS if v.startswith(f"{name}_1")) for name in names}
+    fakes = {name: fake_tensorrt(version) for name, version in versions.items()}
+
+    def find(name):
+        if name in trt_library.MODULES and name not in fakes:
+            raise ImportError(name)
+        return fakes.get(name) or importlib.import_module(name)
+
+    monkeypatch.setattr(trt_library, "importlib", SimpleNamespace(import_module=find))
+    return fakes
+
+
+def _exporter(name):
+    return formats.by_name(name).load("exporter")(None)
+
+
+@pytest.mark.parametrize(
+    ("installed", "name", "taken"),
+    [
+        (("tensorrt", "tensorrt_rtx"), "tensorrt", "tensorrt"),
+        (("tensorrt", "tensorrt_rtx"), "tensorrt-rtx", "tensorrt_rtx"),
+        (("tensorrt_rtx",), "tensorrt", "tensorrt_rtx"),
+        (("tensorrt_rtx",), "tensorrt-rtx", "tensorrt_rtx"),
+        (("tensorrt",), "tensorrt-rtx", None),
+    ],
+)
+def test_which_library_builds(installed, name, taken, monkeypatch):
+    _installed(monkeypatch, *installed)
+    monkeypatch.setattr(engine_export, "_gpu_here", lambda: "NVIDIA Fake (SM89)")
+    exporter = _exporter(name)
+    if taken is None:
+        with pytest.raises(MissingExtraError, match=r"kseg\[tensorrt-rtx\]"):
+            exporter.prepare()
+        return
+    exporter.prepare()
+    assert exporter._build()["module"] == taken
+
+
+def test_the_full_library_needs_the_gpu_it_builds_for(monkeypatch, toy, tmp_path):
+    _installed(monkeypatch, "tensorrt")
+    monkeypatch.setattr(engine_export, "_gpu_here", lambda: None)
+    with pytest.raises(NoDeviceError, match=r"no CUDA device.*--to tensorrt-rtx"):
+        deploy.export(toy, tmp_path / "m.engine", verify=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_says_who_made_it_everywhere(name, toy, tmp_path, capfd, monkeypatch):
+    """The result lines, the header, the sidecar, the spec, `kseg inspect` and the report's row."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("onnxruntime")
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("full TensorRT is installed: --to tensorrt does not fall back")
+    path, source = tmp_path / "m.engine", tmp_path / "m.keras"
+    kseg.save(toy, source, spec=toy.spec)
+    assert main(["export", str(source), "--to", name, "--out", str(path), "--no-verify"]) == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    stands_in = "TensorRT is not installed here, so TensorRT-RTX made this engine"
+    assert (stands_in in printed) == (name == "tensorrt")
+    words = trt_library.describe(_build(version=trt.__version__))
+    assert f"built by TensorRT-RTX {trt.__version__} for {words['runs_on']}" in printed
+    assert words["needs"] in printed
+    assert words.items() <= container.read(path)[0]["build"].items()
+    assert words.items() <= json.loads((tmp_path / "m.engine.json").read_text())["build"].items()
+    export = deploy.read_spec(path).export
+    assert export["format"] == "tensorrt-rtx"
+    assert words.items() <= export["engine"].items()
+    assert "engine" not in deploy.read_spec(tmp_path / "m.engine.onnx").export
+    assert main(["inspect", str(path)]) == 0
+    shown = capfd.readouterr().out
+    assert "TensorRT-RTX" in shown
+    assert trt.__version__ in shown
+    row = report._export_row(path, {"rows": [{"path": "m.engine", "status": "not run: no CUDA device"}]})
+    assert row["format"] == f"TensorRT-RTX {trt.__version__}"
+    assert words["runs_on"] in row["runs on"]
+    assert words["needs"] in row["runs on"]
+    table = exports_section([row])
+    assert "not run: no CUDA device" in table
+    assert "UNVERIFIED" in table
+    assert "Hopper" in table
 
 
 def test_missing_tensorrt_names_the_extra(monkeypatch):

@@ -108,7 +108,94 @@ def test_a_reference_of_another_architecture_is_refused(tmp_path, val_samples):
     deploy.export(made[0.125], tmp_path / "m.onnx", verify=False)
     with pytest.raises(UsageError, match=r"UNet with .*'width': 0.125.*UNet with .*'width': 0.25"):
         deploy.verify(tmp_path / "m.onnx", reference=made[0.25], data=val_samples)
-    assert deploy.verify(tmp_path / "m.onnx", reference=made[0.125], data=val_samples).passed
+    same = deploy.verify(tmp_path / "m.onnx", reference=made[0.125], data=val_samples, allow_near_chance=True)
+    assert same.passed
+
+
+def test_chance_is_the_better_of_two_guesses():
+    pixels = np.array([600, 400, 0])
+    # Everywhere the first class: IoU 0.6 and 0. Drawn from the shares: 0.6 / 1.4 and 0.4 / 1.6.
+    assert verification.chance(pixels) == pytest.approx((0.6 / 1.4 + 0.4 / 1.6) / 2)
+    assert verification.chance(np.array([99, 1])) == pytest.approx(0.99 / 2)
+    assert verification.chance(np.array([5, 0])) == 1.0
+    truth = np.repeat([0, 1], [600, 400])
+    drawn = np.random.default_rng(0).permuted(np.tile(truth, (200, 1)), axis=1)
+    scores = [
+        np.mean([((truth == k) & (row == k)).sum() / ((truth == k) | (row == k)).sum() for k in (0, 1)])
+        for row in drawn
+    ]
+    assert np.mean(scores) == pytest.approx(verification.chance(pixels), abs=0.005)
+
+
+class _Constant:
+    """A runtime that has learned nothing: the same class everywhere."""
+
+    name, input_size = "constant", SIZE
+
+    def __init__(self, spec, chosen=0):
+        self.spec, self._chosen = spec, chosen
+
+    def __call__(self, images):
+        logits = np.zeros((*images.shape[:3], self.spec.num_classes), np.float32)
+        logits[..., self._chosen] = 1
+        return logits
+
+    def close(self):
+        pass
+
+
+def test_a_reference_near_chance_fails_unless_allowed(toy, exported, val_samples, monkeypatch):
+    """Its copy loses nothing, whatever the export did."""
+    monkeypatch.setattr(verification, "load", lambda path, threads=None: _Constant(toy.spec))
+    judge = {"reference": _Constant(toy.spec), "data": val_samples}
+    outcome = deploy.verify(exported["tflite"], **judge)
+    assert (outcome.passed, outcome.near_chance, outcome.drop) == (False, True, 0)
+    assert "near chance" in outcome.reasons[0]
+    assert f"{100 * outcome.chance:.2f} can be had without looking" in outcome.reasons[0]
+    allowed = deploy.verify(exported["tflite"], **judge, allow_near_chance=True)
+    assert (allowed.passed, allowed.near_chance, allowed.reasons) == (True, True, ())
+    assert "near chance" in allowed.note
+    trained = deploy.verify(exported["tflite"], reference=toy, data=val_samples, max_miou_drop=100)
+    assert trained.near_chance is False
+    assert trained.to_dict()["chance"] == trained.chance
+
+
+def test_a_class_has_a_budget_of_its_own(toy, exported, val_samples, monkeypatch):
+    class Shrunk:
+        """Gives up a part of the discs: the small class loses far more than the mean."""
+
+        def __init__(self, path, threads=None):
+            self._inner = metadata.load(path, threads=threads)
+            self.spec, self.input_size, self.name = self._inner.spec, self._inner.input_size, "shrunk"
+
+        def __call__(self, images):
+            logits = np.array(self._inner(images))
+            logits[..., 1] -= 4
+            return logits
+
+        def close(self):
+            self._inner.close()
+
+    monkeypatch.setattr(verification, "load", Shrunk)
+    judge = {"reference": toy, "data": val_samples, "max_miou_drop": 100.0}
+    assert deploy.verify(exported["tflite"], **judge).passed
+    outcome = deploy.verify(exported["tflite"], **judge, max_class_drop=1.0)
+    assert outcome.passed is False
+    assert (outcome.class_budget, outcome.near_chance) == (1.0, False)
+    ground, disc = outcome.per_class
+    assert disc["drop"] > ground["drop"]
+    assert f"lost {disc['drop']:.2f} points of 'disc'; the budget of a class is 1" in outcome.reasons[0]
+    assert deploy.verify(exported["tflite"], **judge, max_class_drop=disc["drop"]).passed
+
+
+@pytest.mark.parametrize("name", ["max_miou_drop", "max_class_drop"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.5])
+def test_a_budget_is_a_finite_number(toy, exported, val_samples, tmp_path, name, value):
+    with pytest.raises(UsageError, match=f"`{name}` must be points >= 0"):
+        deploy.verify(exported["tflite"], reference=toy, data=val_samples, **{name: value})
+    with pytest.raises(UsageError, match=f"`{name}` must be points >= 0"):
+        deploy.export(toy, tmp_path / "m.onnx", verify=val_samples, **{name: value})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_few_images_are_noted(toy, exported, val_samples):

@@ -13,6 +13,8 @@ from typed import Kseg, Ran, private_disk, typed
 
 from kseg.cli import main as frame
 
+# The network was trained for a moment only.
+GIVEN_UP = ("--max-miou-drop", "100", "--allow-near-chance")
 # Command -> its arguments besides --json; `kseg models --json` is tested with the models.
 WITH_JSON = {
     "check-data": ["DATA"],
@@ -25,8 +27,8 @@ WITH_JSON = {
     ],
     "evaluate": ["tflite", "--data", "DATA"],
     "predict": ["tflite", "PICTURES", "--out", "TMP/predicted"],
-    "export": ["keras", "--data", "DATA", "--out", "TMP/m.onnx", "--max-miou-drop", "100"],
-    "verify": ["COPY", "--reference", "keras", "--data", "DATA", "--max-miou-drop", "100"],
+    "export": ["keras", "--data", "DATA", "--out", "TMP/m.onnx", *GIVEN_UP],
+    "verify": ["COPY", "--reference", "keras", "--data", "DATA", *GIVEN_UP],
     "benchmark": ["tflite", "--repeats", "1"],
     "inspect": ["tflite"],
     "report": ["RUN", "--out", "TMP/report.html"],

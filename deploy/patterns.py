@@ -1,0 +1,55 @@
+"""The regular expression of `keep_float`: checked whole beforehand, matched in linear time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kseg.errors import UsageError, require
+
+# Far beyond any list of layers; RE2 itself bounds what a pattern may unfold to.
+_LONGEST = 10_000
+
+
+class Pattern:
+    """A pattern of RE2, whose search takes time linear in the text, whatever the pattern.
+
+    Args:
+        text: the regular expression, in RE2's syntax: Perl's without look-around and back-references.
+        argument: what the caller calls it, for messages.
+
+    Raises:
+        UsageError: if it is empty, too long, or no pattern of RE2.
+        MissingExtraError: if google-re2 is not installed.
+    """
+
+    def __init__(self, text: str, argument: str = "keep_float") -> None:
+        re2: Any = require("re2", "litert")
+        if not isinstance(text, str) or not text:
+            raise UsageError(
+                f"Argument `{argument}` must be a regular expression with something in it: '.' for every "
+                f"layer, '^$' for none. Received: {text!r}"
+            )
+        if len(text) > _LONGEST:
+            raise UsageError(
+                f"Argument `{argument}` has {len(text):,} characters; at most {_LONGEST:,} are taken. "
+                f"It begins: {text[:40]!r}"
+            )
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            self._compiled = re2.compile(text, options)
+        except (re2.error, UnicodeEncodeError) as error:
+            raise UsageError(
+                f"Argument `{argument}` must be a regular expression of RE2 ({_reason(error)}; it has "
+                f"neither look-around nor back-references). Received: {text!r}"
+            ) from error
+
+    def found_in(self, name: str) -> bool:
+        """Whether the pattern is found anywhere in `name`."""
+        return self._compiled.search(name) is not None
+
+
+def _reason(error: Exception) -> str:
+    """RE2's reason; its Python module hands it over as bytes."""
+    reason = error.args[0] if error.args else ""
+    return reason.decode(errors="replace") if isinstance(reason, bytes) else str(error)

@@ -169,6 +169,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     import kseg.layers
     import kseg.losses  # noqa: F401
     from kseg.models import ModelInfo
+    from kseg.models.registry import from_file
 
     if Path(path).suffix != SUFFIX:
         raise ArtefactError(
@@ -179,8 +180,8 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ArtefactError(f"'{path}' cannot be rebuilt by Keras {keras.__version__}: {reason}") from error
-    model.spec = spec
-    model.info = ModelInfo(spec.architecture, spec.arch_args, int(values.get("stride", 1)))
+    model.spec = spec.replace(arch_args=from_file(spec.architecture, spec.arch_args))
+    model.info = ModelInfo(spec.architecture, model.spec.arch_args, int(values.get("stride", 1)))
     return model
 
 

@@ -19,7 +19,7 @@ from kseg.models.summary import shapes_only
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.feeding import training_batches, training_samples, validation_batches
-from kseg.training.normalizing import settle_normalization, tell_network
+from kseg.training.normalizing import settle_normalization, settle_versions, tell_network
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.sampling import balancing_weights
 
@@ -207,6 +207,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     source.check_split(config.train_split)
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
+    arguments = settle_versions(name, arguments, config, before)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     seen = survey(samples, source.spec)
     size, crop = choose_sizes(config, seen.sizes)

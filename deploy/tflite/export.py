@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.conversion import Request
 from deploy.ends import INPUT, OUTPUT
 from deploy.template import Exporter
+from deploy.tflite.large_weights import large_weights
 from deploy.tflite.runtime import TFLiteRuntime
 from kseg.errors import ArtefactError, require
 
@@ -76,7 +77,8 @@ class TFLiteExporter(Exporter):
         # The quantizer holds all that it is given; in portions, memory does not grow with the images.
         while portion := [{INPUT: image[None]} for image in itertools.islice(images, PORTION)]:
             ranges = quantizer.calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
-        return bytes(quantizer.quantize(ranges).quantized_model)
+        with large_weights():
+            return bytes(quantizer.quantize(ranges).quantized_model)
 
     def _keep_float(self, quantizer: Any, qtyping: Any) -> None:
         """Take the operators that the caller named out of the quantizer's recipe; the last rule wins."""

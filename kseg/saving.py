@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import kseg
 from kseg import files
-from kseg.errors import ArtefactError, UsageError
+from kseg.errors import ArtefactError, UsageError, first_line
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 SUFFIX = ".keras"
 SPEC_MEMBER = "kseg.json"
 _KERAS_MEMBERS = ("config.json", "metadata.json", "model.weights.h5")
+# Height and width on which a network of any size is tried: multiples of every usual stride, not equal.
+_PROBE = (64, 128)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError)
 
 
@@ -41,7 +46,11 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
 
     Raises:
         UsageError: if no Spec is known, if it does not fit the network's outputs, if the path has
-            another suffix, or if the network is not functional.
+            another suffix, if the network is not functional, or gives no logits at its input's size.
+
+    Warns:
+        UserWarning: if a network that is not kseg's ends in a softmax, has several inputs or outputs, or cannot
+            be tried: it is written, but will not be run as it should.
         OSError: from the file system; whatever stood at `path` is then untouched.
     """
     target = Path(path)
@@ -55,6 +64,8 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
         )
     network = _inference_network(model)
     written = _completed(spec, model)
+    if spec.task == "semantic" and not written.architecture:
+        _check_foreign(network)
     stride = getattr(getattr(model, "info", None), "stride", 1)
     member = {**written.to_dict(), "stride": int(stride)}
     with files.atomic(target) as temporary:
@@ -96,6 +107,49 @@ def _inference_network(model: keras.Model) -> keras.Model:
             f"kseg.save writes functional models, and '{model.name}' ({type(model).__name__}) has no "
             "graph from inputs to outputs. Build it as keras.Model(inputs, outputs)"
         ) from error
+
+
+def _check_foreign(network: keras.Model) -> None:
+    """Try a network that kseg did not make on one image: does it give logits at the image's size?"""
+    from keras import ops
+
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        warnings.warn(
+            f"'{network.name}' has {len(network.inputs)} inputs and {len(network.outputs)} outputs: it is "
+            "saved whole, but Predictor and export take one image and one map of logits. Save "
+            "keras.Model(image, logits) for them",
+            stacklevel=3,
+        )
+        return
+    shape = tuple(network.inputs[0].shape)
+    rank = len(network.outputs[0].shape)
+    if len(shape) != 4 or rank != 4:
+        raise UsageError(
+            "kseg.save writes networks that turn images (B, H, W, C) into logits (B, H, W, classes). Received: "
+            f"'{network.name}' from {shape} to {tuple(network.outputs[0].shape)}"
+        )
+    size = tuple(side or probe for side, probe in zip(shape[1:3], _PROBE, strict=True))
+    image = np.random.default_rng(0).standard_normal((1, *size, shape[3] or 3)).astype("float32")
+    try:
+        logits = np.asarray(ops.convert_to_numpy(network(image, training=False)), np.float32)
+    except Exception as error:  # its layers and the backend may raise anything
+        warnings.warn(
+            f"'{network.name}' could not be tried on an image of {size[0]}x{size[1]}: {first_line(error)}",
+            stacklevel=3,
+        )
+        return
+    if logits.shape[1:3] != size:
+        raise UsageError(
+            f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}, "
+            "and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), or "
+            "ResizeLike()([logits, image])"
+        )
+    if logits.min() >= 0 and np.abs(logits.sum(-1) - 1).max() < 1e-2:
+        warnings.warn(
+            f"'{network.name}' gives probabilities: kseg takes logits, and what averages or refines them takes "
+            "the softmax itself. Leave out the last activation; the weights stay as they are",
+            stacklevel=3,
+        )
 
 
 def _open(path: str | os.PathLike[str]) -> zipfile.ZipFile:
@@ -178,8 +232,9 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ArtefactError(f"'{path}' cannot be rebuilt by Keras {keras.__version__}: {reason}") from error
+        raise ArtefactError(
+            f"'{path}' cannot be rebuilt by Keras {keras.__version__}: {first_line(error)}"
+        ) from error
     model.spec = spec.replace(arch_args=from_file(spec.architecture, spec.arch_args))
     model.info = ModelInfo(spec.architecture, model.spec.arch_args, int(values.get("stride", 1)))
     return model

@@ -38,7 +38,7 @@ class OnnxExporter(Exporter):
         signature = [tf.TensorSpec((batch, *request.size, 3), tf.float32, name=INPUT)]
         try:
             graph, _ = tf2onnx.convert.from_keras(
-                model, input_signature=signature, opset=OPSET, optimizers=_optimizers(tf2onnx, model)
+                model, input_signature=signature, opset=OPSET, optimizers=_optimizers(model)
             )
         except Exception as error:
             # tf2onnx raises whatever its handlers raise.
@@ -62,7 +62,7 @@ class OnnxExporter(Exporter):
         onnx.checker.check_model(graph, full_check=True)
 
 
-def _optimizers(tf2onnx: Any, model: keras.Model) -> dict[str, Any] | None:
+def _optimizers(model: keras.Model) -> dict[str, Any] | None:
     """Return tf2onnx's optimizers for a large network, each begun with a clean memory; None: the default.
 
     Before each of its two dozen passes tf2onnx copies the whole graph, and the copies refer to themselves:
@@ -70,15 +70,16 @@ def _optimizers(tf2onnx: Any, model: keras.Model) -> dict[str, Any] | None:
     """
     if model.count_params() < _LARGE:
         return None
+    optimizer: Any = require("tf2onnx.optimizer", "onnx")
 
-    def begun_clean(optimizer: Any) -> Any:
+    def begun_clean(kind: Any) -> Any:
         def make() -> Any:
             gc.collect()
-            return optimizer()
+            return kind()
 
         return make
 
-    return {name: begun_clean(each) for name, each in tf2onnx.optimizer._get_optimizers().items()}
+    return {name: begun_clean(kind) for name, kind in optimizer._get_optimizers().items()}
 
 
 def _check_inputs(graph: Any) -> None:

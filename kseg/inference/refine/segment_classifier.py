@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg import files
-from kseg.errors import ArtefactError, UsageError
+from kseg.errors import ArtefactError, UsageError, first_line
 from kseg.inference.refine.scores import Image
 from kseg.inference.refine.segment_features import FeatureMaps, SegmentPooling
 from kseg.inference.refine.superpixels import Labels
@@ -55,8 +55,9 @@ class SegmentClassifier:
             self.grid, stride = int(facts["grid"]), int(facts["stride"])
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ArtefactError(f"The segment classifier '{path}' cannot be rebuilt: {reason}") from error
+            raise ArtefactError(
+                f"The segment classifier '{path}' cannot be rebuilt: {first_line(error)}"
+            ) from error
         image, segment = model.inputs
         maps, histogram = model.outputs
         self.maps = FeatureMaps(keras.Model(image, maps), self.spec, stride)

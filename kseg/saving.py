@@ -49,8 +49,8 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
             another suffix, if the network is not functional, or gives no logits at its input's size.
 
     Warns:
-        UserWarning: if a network that is not kseg's ends in a softmax, has several inputs or outputs, or cannot
-            be tried: it is written, but will not be run as it should.
+        UserWarning: if a network that is not kseg's ends in a softmax, has several inputs or outputs, or
+            cannot be tried: it is written, but will not be run as it should.
         OSError: from the file system; whatever stood at `path` is then untouched.
     """
     target = Path(path)
@@ -125,8 +125,8 @@ def _check_foreign(network: keras.Model) -> None:
     rank = len(network.outputs[0].shape)
     if len(shape) != 4 or rank != 4:
         raise UsageError(
-            "kseg.save writes networks that turn images (B, H, W, C) into logits (B, H, W, classes). Received: "
-            f"'{network.name}' from {shape} to {tuple(network.outputs[0].shape)}"
+            "kseg.save writes networks that turn images (B, H, W, C) into logits (B, H, W, classes). "
+            f"Received: '{network.name}' from {shape} to {tuple(network.outputs[0].shape)}"
         )
     size = tuple(side or probe for side, probe in zip(shape[1:3], _PROBE, strict=True))
     image = np.random.default_rng(0).standard_normal((1, *size, shape[3] or 3)).astype("float32")
@@ -140,14 +140,14 @@ def _check_foreign(network: keras.Model) -> None:
         return
     if logits.shape[1:3] != size:
         raise UsageError(
-            f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}, "
-            "and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), or "
+            f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}"
+            ", and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), or "
             "ResizeLike()([logits, image])"
         )
     if logits.min() >= 0 and np.abs(logits.sum(-1) - 1).max() < 1e-2:
         warnings.warn(
-            f"'{network.name}' gives probabilities: kseg takes logits, and what averages or refines them takes "
-            "the softmax itself. Leave out the last activation; the weights stay as they are",
+            f"'{network.name}' gives probabilities: kseg takes logits, and what averages or refines them "
+            "takes the softmax itself. Leave out the last activation; the weights stay as they are",
             stacklevel=3,
         )
 

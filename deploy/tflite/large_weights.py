@@ -1,7 +1,7 @@
 """A detour around a fault of ai-edge-quantizer: kernels of more than 32 MiB.
 
-For those it reshapes the kernel to two axes and then cannot spread the scales per channel, which have four, over
-it (0.6 to 0.10). Here such a kernel is quantised in portions of its first axis, each below that size.
+For those it reshapes the kernel to two axes and then cannot spread the scales per channel, which have four,
+over it (0.6 to 0.10). Here such a kernel is quantised in portions of its first axis, each below that size.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ Call = Callable[[NDArray[np.float32]], Any]
 class KerasRuntime:
     """A runtime over a functional Keras model.
 
-    On TensorFlow the network is traced once, whatever sizes follow (once per shape where a layer needs to know
-    the size); on JAX it is compiled once per shape. Weights are read at each call: a model that is being trained gives its present answers.
+    On TensorFlow the network is traced once, whatever sizes follow (once per shape where a layer needs to
+    know the size); on JAX it is compiled once per shape. Weights are read at each call: a model that is being
+    trained gives its present answers.
 
     Args:
         source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one
@@ -90,8 +91,8 @@ def _tensorflow(model: keras.Model) -> Call:
     # One signature with open sizes: no second trace when another size comes.
     signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
     traced = tf.function(forward, input_signature=signature)
-    # Layers that compute with sizes in Python (Keras' bilinear UpSampling2D is one) take a trace per size, which
-    # is what `model.predict` does.
+    # Layers that compute with sizes in Python (Keras' bilinear UpSampling2D is one) take a trace per size,
+    # which is what `model.predict` does.
     traced_by_size = tf.function(forward)
     opens = True
 

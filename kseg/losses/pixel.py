@@ -17,10 +17,10 @@ from kseg.losses.base import PixelLoss, cross_entropy
 class PixelCrossEntropy(PixelLoss):
     """Softmax cross-entropy, averaged over valid pixels.
 
-    A pixel costs `sum_c t_c w_c -log p_c` with the target t and the class weights w, which with label smoothing
-    weigh the share of every class, not of the true one alone: `torch.nn.CrossEntropyLoss(weight,
-    label_smoothing=)` with `reduction="none"`. (Its `"mean"` divides by the sum of the weights, this one by the
-    number of valid pixels; see `PixelLoss`.)
+    A pixel costs `sum_c t_c w_c -log p_c` with the target t and the class weights w, which with label
+    smoothing weigh the share of every class, not of the true one alone: `torch.nn.CrossEntropyLoss(weight,
+    label_smoothing=)` with `reduction="none"`. (Its `"mean"` divides by the sum of the weights, this one by
+    the number of valid pixels; see `PixelLoss`.)
 
     Args:
         ignore_id: label value that is left out (void).
@@ -79,9 +79,10 @@ class Focal(PixelLoss):
     """Focal loss `(1 - p)^gamma * -log p` of the true class' softmax probability p.
 
     `class_weights` is the paper's alpha. This is the softmax form: one term per pixel, of its true class. The
-    paper's detectors, and `torchvision.ops.sigmoid_focal_loss`, take one sigmoid per class and sum as many binary
-    terms per pixel, so for more than two classes their values differ. For two, logits (0, z) give what torchvision
-    gives for the logit z: with `class_weights=(1 - alpha, alpha)` for its alpha, without them for its -1.
+    paper's detectors, and `torchvision.ops.sigmoid_focal_loss`, take one sigmoid per class and sum as many
+    binary terms per pixel, so for more than two classes their values differ. For two, logits (0, z) give what
+    torchvision gives for the logit z: with `class_weights=(1 - alpha, alpha)` for its alpha, without them for
+    its -1.
 
     Args:
         ignore_id: label value that is left out (void).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -37,9 +39,9 @@ def LRASPP(
     """LR-ASPP: deep features gated by their mean, scored at stride 8 together with the stride-8 features.
 
     Over MobileNetV3-Large, whose last stage is dilated so that the deep features have stride 16. 3,221,538
-    trainable parameters at 21 classes, as in torchvision; and torchvision's numbers, except that Keras' strided
-    convolutions pad an even side at the bottom and right, PyTorch's at the top and left. (An image turned by
-    180 degrees, with kernels turned alike, gives torchvision's logits, turned.)
+    trainable parameters at 21 classes, as in torchvision; and torchvision's numbers, except that Keras'
+    strided convolutions pad an even side at the bottom and right, PyTorch's at the top and left. (An image
+    turned by 180 degrees, with kernels turned alike, gives torchvision's logits, turned.)
 
     Args:
         input_shape: `(H, W, 3)`; H and W may be None (any size).
@@ -67,7 +69,7 @@ def LRASPP(
     block, epsilon = VARIANTS[variant]
     key = encoders.resolve(encoder)
     dilated = "output_stride" in ENCODERS[key].options
-    wanted = {"output_stride": 16, "stage_block": block}
+    wanted: dict[str, Any] = {"output_stride": 16, "stage_block": block}
     options = {name: value for name, value in wanted.items() if name in ENCODERS[key].options}
     image = image_input(input_shape)
     x = PadToStride(16 if dilated else 32, name="pad")(image)

@@ -1,4 +1,4 @@
-"""What a run takes over from the weights that it starts from: how images are normalised, what arguments meant."""
+"""What a run takes over from the weights it starts from: how images are normalised, what arguments meant."""
 
 from __future__ import annotations
 

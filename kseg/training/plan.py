@@ -64,6 +64,8 @@ class Plan:
         validation: validation batches, None when the data has no val split.
         size: network input size (height, width).
         crop: training size.
+        image_size: median height and width of the images in the data; None where crops of objects are trained
+            on.
         class_weights: one per class, or None.
         steps_per_epoch: batches per epoch.
         images_per_epoch: images per epoch.
@@ -82,6 +84,7 @@ class Plan:
     validation: Any
     size: Size
     crop: Size
+    image_size: Size | None
     class_weights: list[float] | None
     steps_per_epoch: int
     images_per_epoch: int
@@ -109,6 +112,7 @@ class Plan:
             "arguments": self.arguments,
             "size": list(self.size),
             "crop": list(self.crop),
+            "image_size": None if self.image_size is None else list(self.image_size),
             "normalization": dataclasses.asdict(self.spec.normalization),
             "class_weights": self.class_weights,
             "steps_per_epoch": self.steps_per_epoch,
@@ -131,6 +135,14 @@ def survey(samples: Any, spec: Spec) -> Survey:
     return Survey(tuple(sorted(sizes)), counts)
 
 
+def typical_size(sizes: tuple[Size, ...]) -> Size:
+    """Return the median height and width."""
+    return (
+        int(statistics.median(height for height, _ in sizes)),
+        int(statistics.median(width for _, width in sizes)),
+    )
+
+
 def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Size]:
     """Return (network size, training crop).
 
@@ -138,10 +150,7 @@ def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Si
     large. Images of several sizes are trained in crops, and the crop is the network size.
     """
     common = sizes[0] if len(sizes) == 1 else None
-    typical = (
-        int(statistics.median(height for height, _ in sizes)),
-        int(statistics.median(width for _, width in sizes)),
-    )
+    typical = typical_size(sizes)
     size = config.size or common
     crop = config.crop or config.size
     if crop is None:
@@ -239,6 +248,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         validation=_validation(config, source, split, spec, crop, say),
         size=size,
         crop=crop,
+        image_size=None if config.crops else typical_size(seen.sizes),
         class_weights=_class_weights(config, counts),
         steps_per_epoch=steps,
         images_per_epoch=_items(batches, config.batch_size),

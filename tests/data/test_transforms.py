@@ -347,7 +347,8 @@ def test_masks_are_resized_as_torchvision_opencv_and_pillow_do_it(size: tuple[in
     for other in (pillow, opencv):
         if size in ((8, 12), (3, 5), (32, 48)):
             np.testing.assert_array_equal(found, other)
-        # At 7 of 16 rows and 9 of 24 columns some centres lie between two pixels, which rounding decides there.
+        # At 7 of 16 rows and 9 of 24 columns some centres lie between two pixels, which rounding decides
+        # there.
         assert (found != other).mean() < 0.25
         assert (np.abs(found % 24 - other % 24) <= 1).all()
         assert (np.abs(found // 24 - other // 24) <= 1).all()

@@ -1,4 +1,4 @@
-"""Record what torch, torchvision and Pillow answer: `python tests/references/record.py`, where they are installed.
+"""Record what torch, torchvision and Pillow answer: `python tests/references/record.py`, where they are.
 
 Writes `torch.npz` beside this file. Nothing of kseg or Keras is imported.
 """
@@ -17,8 +17,8 @@ import torchvision_weights as weights
 try:
     import torchvision
 except RuntimeError:
-    # A CPU build of torch beside a CUDA build of torchvision: its compiled operators do not load. Nothing here
-    # uses them, but torchvision's import wants them declared.
+    # A CPU build of torch beside a CUDA build of torchvision: its compiled operators do not load. Nothing
+    # here uses them, but torchvision's import wants them declared.
     for operator in ("nms", "qnms"):
         torch.library.define(
             f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float limit) -> Tensor"

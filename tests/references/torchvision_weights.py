@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# (kernel, expanded channels, channels, squeeze-excitation) of MobileNetV3-Large's blocks; Howard et al., table 1.
+# (kernel, expanded channels, channels, squeeze-excitation) of MobileNetV3-Large's blocks; Howard et al.,
+# table 1.
 BLOCKS = (
     (3, 16, 16, False),
     (3, 64, 24, False),

@@ -141,8 +141,8 @@ def _check_foreign(network: keras.Model) -> None:
     if logits.shape[1:3] != size:
         raise UsageError(
             f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}"
-            ", and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), or "
-            "ResizeLike()([logits, image])"
+            ", and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), "
+            "or ResizeLike()([logits, image])"
         )
     if logits.min() >= 0 and np.abs(logits.sum(-1) - 1).max() < 1e-2:
         warnings.warn(

@@ -114,7 +114,7 @@ def test_what_cannot_run_says_why_in_one_line() -> None:
     model = foreign(Broken())
     model.spec = SPEC
     with pytest.raises(
-        UsageError, match="cannot be run as a graph on images of shape .*another image"
+        UsageError, match=r"cannot be run as a graph on images of shape .*another image"
     ) as caught:
         KerasRuntime(model)(np.zeros((1, 8, 8, 3), "float32"))
     assert "\n" not in str(caught.value)

@@ -80,7 +80,7 @@ def _rule(spec: Spec) -> str:
     """Say what the resize rule does to an image of another size."""
     size = f"{spec.input_size[0]}x{spec.input_size[1]}" if spec.input_size else "the input size"
     does = {
-        "none": f"images keep their scale; smaller ones are padded to {size}, larger ones cut into such tiles",
+        "none": f"the scale stays; smaller images are padded to {size}, larger ones are cut into tiles",
         "stretch": f"both sides are resized to {size}",
         "fit": f"resized to fit into {size}, aspect ratio kept, padded at the bottom and right",
     }

@@ -346,7 +346,6 @@ def test_inspect_names_the_rule(model: Path, capsys: pytest.CaptureFixture[str])
     assert main(["inspect", str(model)]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert (
-        "none: images keep their scale; smaller ones are padded to 24x32, larger ones cut into such tiles"
-        in shown
+        "none: the scale stays; smaller images are padded to 24x32, larger ones are cut into tiles" in shown
     )
     assert "trained at 24x32" in shown

@@ -1,11 +1,12 @@
-# make quickstart: install, then the main job on the embedded sample. make test: install, then every test.
+# make quickstart: install, then the main job on the embedded sample. make test: install, then every test of seconds;
+# make test-all: those of minutes too.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= sample:nuclei
 
-.PHONY: quickstart test lint bench install clean
+.PHONY: quickstart test test-all lint bench install clean
 
 install: $(STAMP)
 
@@ -28,6 +29,10 @@ lint: $(STAMP)
 # Two processes: most tests wait for one core; a file stays in one process, as its tests share a trained network.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The tests of minutes take gigabytes each (every network at full size, in every format), so one after the other.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/input_pipeline.py --data $(DATA)

@@ -245,6 +245,11 @@ def _plain(items: Iterable[Any], total: int | None, text: str) -> Iterable[Any]:
 
 def _check_same_network(name: str, artefact: Spec, reference: Spec) -> None:
     """Refuse a reference of another architecture; weights of another training cannot be told."""
+    from kseg.models.registry import from_file
+
+    artefact, reference = (
+        spec.replace(arch_args=from_file(spec.architecture, spec.arch_args)) for spec in (artefact, reference)
+    )
     for field in ("architecture", "arch_args"):
         own, other = getattr(artefact, field), getattr(reference, field)
         if own and other and own != other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 from kseg.text import printable
@@ -83,6 +84,17 @@ def check_choice(name: str, value: str, known: tuple[str, ...], of: str = "") ->
         f"{subject} `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
         f"{did_you_mean(str(value), list(known))}"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a foreign error's message says went wrong, as one line without colour codes."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    # TensorFlow begins with excerpts of the caller's code; Keras names the layer, and the reason below it.
+    traced = lines[0].startswith("in user code")
+    at = next((index for index, line in enumerate(lines) if "Error: " in line), 0) if traced else 0
+    wrapped = "Exception encountered when calling" in lines[at]
+    return " ".join(lines[at : at + 1 + wrapped])
 
 
 def did_you_mean(received: str, known: list[str]) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+import numpy as np
 
 import kseg
 from kseg import files, keras_file, records
-from kseg.errors import ArtefactError, UsageError
+from kseg.errors import ArtefactError, UsageError, first_line
 from kseg.keras_file import SUFFIX
 from kseg.spec import Spec
 from kseg.text import printable
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     import keras
 
 SPEC_MEMBER = "kseg.json"
+# Height and width on which a network of any size is tried: multiples of every usual stride, not equal.
+_PROBE = (64, 128)
 _WITHOUT_SPEC = (
     f"is a Keras model without a kseg spec: it lacks the member {SPEC_MEMBER}. "
     "Load it with keras.models.load_model, then kseg.save(model, path, spec=...)"
@@ -45,7 +49,11 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
 
     Raises:
         UsageError: if no Spec is known, if it does not fit the network's outputs, if the path has
-            another suffix, or if the network is not functional.
+            another suffix, if the network is not functional, or gives no logits at its input's size.
+
+    Warns:
+        UserWarning: if a network that is not kseg's ends in a softmax, has several inputs or outputs, or
+            cannot be tried: it is written, but will not be run as it should.
         OSError: from the file system; whatever stood at `path` is then untouched.
     """
     target = Path(path)
@@ -59,6 +67,8 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
         )
     network = _inference_network(model)
     written = _completed(spec, model)
+    if spec.task == "semantic" and not written.architecture:
+        _check_foreign(network)
     stride = getattr(getattr(model, "info", None), "stride", 1)
     member = {**written.to_dict(), "stride": int(stride)}
     with files.atomic(target) as temporary:
@@ -109,6 +119,49 @@ def _inference_network(model: keras.Model) -> keras.Model:
         ) from error
 
 
+def _check_foreign(network: keras.Model) -> None:
+    """Try a network that kseg did not make on one image: does it give logits at the image's size?"""
+    from keras import ops
+
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        warnings.warn(
+            f"'{network.name}' has {len(network.inputs)} inputs and {len(network.outputs)} outputs: it is "
+            "saved whole, but Predictor and export take one image and one map of logits. Save "
+            "keras.Model(image, logits) for them",
+            stacklevel=3,
+        )
+        return
+    shape = tuple(network.inputs[0].shape)
+    rank = len(network.outputs[0].shape)
+    if len(shape) != 4 or rank != 4:
+        raise UsageError(
+            "kseg.save writes networks that turn images (B, H, W, C) into logits (B, H, W, classes). "
+            f"Received: '{network.name}' from {shape} to {tuple(network.outputs[0].shape)}"
+        )
+    size = tuple(side or probe for side, probe in zip(shape[1:3], _PROBE, strict=True))
+    image = np.random.default_rng(0).standard_normal((1, *size, shape[3] or 3)).astype("float32")
+    try:
+        logits = np.asarray(ops.convert_to_numpy(network(image, training=False)), np.float32)
+    except Exception as error:  # its layers and the backend may raise anything
+        warnings.warn(
+            f"'{network.name}' could not be tried on an image of {size[0]}x{size[1]}: {first_line(error)}",
+            stacklevel=3,
+        )
+        return
+    if logits.shape[1:3] != size:
+        raise UsageError(
+            f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}"
+            ", and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), "
+            "or ResizeLike()([logits, image])"
+        )
+    if logits.min() >= 0 and np.abs(logits.sum(-1) - 1).max() < 1e-2:
+        warnings.warn(
+            f"'{network.name}' gives probabilities: kseg takes logits, and what averages or refines them "
+            "takes the softmax itself. Leave out the last activation; the weights stay as they are",
+            stacklevel=3,
+        )
+
+
 class _Member(records.Record, frozen=True):
     """What `kseg.json` holds besides the fields of the Spec."""
 
@@ -153,6 +206,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     import kseg.layers
     import kseg.losses  # noqa: F401
     from kseg.models import ModelInfo
+    from kseg.models.registry import from_file
 
     model = keras_file.load_network(path)
     other = _other_channels(model, spec)
@@ -161,6 +215,6 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
             f"{_where(path)}: the spec has {spec.num_classes} classes, but the network gives {other} logits "
             "per pixel"
         )
-    model.spec = spec
-    model.info = ModelInfo(spec.architecture, spec.arch_args, member.stride)
+    model.spec = spec.replace(arch_args=from_file(spec.architecture, spec.arch_args))
+    model.info = ModelInfo(spec.architecture, model.spec.arch_args, member.stride)
     return model

@@ -183,6 +183,20 @@ class Spec:
         """Number of classes = number of logit channels."""
         return len(self.classes)
 
+    @property
+    def trained_size(self) -> tuple[int, int] | None:
+        """Median (height, width) of the images that the network saw in training; else `input_size`.
+
+        None where neither is known, and for a network that was trained on crops around objects.
+        """
+        resolved = self.recipe.get("resolved")
+        if not isinstance(resolved, Mapping) or "image_size" not in resolved:
+            return self.input_size
+        size = resolved["image_size"]
+        if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) for s in size):
+            return None
+        return (size[0], size[1]) if min(size) > 0 else None
+
     def replace(self, **changes: Any) -> Spec:
         """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 BATCH = "batch"
+_LARGE = 10_000_000  # weights
 
 
 class OnnxExporter(Exporter):
@@ -35,7 +37,9 @@ class OnnxExporter(Exporter):
         batch = None if request.dynamic == "batch" else 1
         signature = [tf.TensorSpec((batch, *request.size, 3), tf.float32, name=INPUT)]
         try:
-            graph, _ = tf2onnx.convert.from_keras(model, input_signature=signature, opset=OPSET)
+            graph, _ = tf2onnx.convert.from_keras(
+                model, input_signature=signature, opset=OPSET, optimizers=_optimizers(model)
+            )
         except Exception as error:
             # tf2onnx raises whatever its handlers raise.
             raise ArtefactError(f"ONNX conversion failed: {str(error).strip().splitlines()[-1:]}") from error
@@ -56,6 +60,26 @@ class OnnxExporter(Exporter):
         graph = onnx.load(str(path))
         _check_inputs(graph)
         onnx.checker.check_model(graph, full_check=True)
+
+
+def _optimizers(model: keras.Model) -> dict[str, Any] | None:
+    """Return tf2onnx's optimizers for a large network, each begun with a clean memory; None: the default.
+
+    Before each of its two dozen passes tf2onnx copies the whole graph, and the copies refer to themselves:
+    what Python leaves lying is forty times the network.
+    """
+    if model.count_params() < _LARGE:
+        return None
+    optimizer: Any = require("tf2onnx.optimizer", "onnx")
+
+    def begun_clean(kind: Any) -> Any:
+        def make() -> Any:
+            gc.collect()
+            return kind()
+
+        return make
+
+    return {name: begun_clean(kind) for name, kind in optimizer._get_optimizers().items()}
 
 
 def _check_inputs(graph: Any) -> None:

@@ -12,6 +12,7 @@ from deploy.conversion import Request
 from deploy.ends import INPUT, OUTPUT
 from deploy.patterns import Pattern
 from deploy.template import Exporter
+from deploy.tflite.large_weights import large_weights
 from deploy.tflite.runtime import TFLiteRuntime
 from kseg.errors import ArtefactError, require
 
@@ -78,7 +79,8 @@ class TFLiteExporter(Exporter):
         # The quantizer holds all that it is given; in portions, memory does not grow with the images.
         while portion := [{INPUT: image[None]} for image in itertools.islice(images, PORTION)]:
             ranges = quantizer.calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
-        return bytes(quantizer.quantize(ranges).quantized_model)
+        with large_weights():
+            return bytes(quantizer.quantize(ranges).quantized_model)
 
     def _keep_float(self, content: bytes, quantizer: Any, qtyping: Any) -> None:
         """Take the operators that the caller named out of the quantizer's recipe; the last rule wins."""

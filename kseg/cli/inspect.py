@@ -66,7 +66,9 @@ def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
     yield from _flat("arguments", spec.arch_args)
     yield "task", spec.task
     yield "input size", f"{spec.input_size[0]}x{spec.input_size[1]}" if spec.input_size else "any"
-    yield "resize rule", spec.resize
+    yield "resize rule", _rule(spec)
+    if spec.trained_size:
+        yield "trained at", "{}x{}".format(*spec.trained_size)
     yield "normalisation", f"{norm.order}, mean {_list(norm.mean)}, std {_list(norm.std)} (0-255)"
     if spec.export:
         if not spec.export.get("verify"):
@@ -75,6 +77,17 @@ def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
     yield from _flat("data", spec.data)
     yield from _flat("recipe", spec.recipe)
     yield "written by", f"kseg {spec.kseg_version}" if spec.kseg_version else "unknown"
+
+
+def _rule(spec: Spec) -> str:
+    """Say what the resize rule does to an image of another size."""
+    size = f"{spec.input_size[0]}x{spec.input_size[1]}" if spec.input_size else "the input size"
+    does = {
+        "none": f"the scale stays; smaller images are padded to {size}, larger ones are cut into tiles",
+        "stretch": f"both sides are resized to {size}",
+        "fit": f"resized to fit into {size}, aspect ratio kept, padded at the bottom and right",
+    }
+    return f"{spec.resize}: {does[spec.resize]}"
 
 
 def _flat(name: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

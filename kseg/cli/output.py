@@ -94,6 +94,11 @@ def closing_line(text: str) -> None:
     errors.print(f"next: {printable(text)}", style="dim", markup=False)
 
 
+def note_line(text: str) -> None:
+    """Print what a user should know about a result, on stderr."""
+    errors.print(f"note: {text}", style="yellow", markup=False)
+
+
 def error_line(text: str) -> None:
     """Print one error line to stderr, newlines folded, other control characters escaped."""
     errors.print("kseg: " + printable(" ".join(text.split())), style="red", markup=False)

@@ -92,6 +92,7 @@ def build(args: argparse.Namespace) -> Any:
 
 def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Predictor:
     """Return the Predictor of one network, with the bias that `--prior` asks of its own training."""
+    from kseg.cli.output import note_line
     from kseg.inference import Predictor
 
     predictor = Predictor(
@@ -100,6 +101,7 @@ def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Pre
         batch_size=args.batch_size,
         flip=args.flip,
         scales=args.scales,
+        say=note_line,
         **own,
     )
     if args.prior:

@@ -239,7 +239,14 @@ def resize_image(image: Image, size: tuple[int, int]) -> Image:
 
 
 def resize_mask(ids: Mask, size: tuple[int, int]) -> Mask:
-    """Resize integer ids `(..., H, W)` to `size` by nearest pixel centre; the type is kept."""
+    """Resize integer ids `(..., H, W)` to `size` by nearest pixel centre; the type is kept.
+
+    The pixel under the result's centre, as torchvision's `NEAREST_EXACT` takes it, Pillow's `NEAREST` and
+    OpenCV's `INTER_NEAREST_EXACT`. Where the centre lies between two pixels, as in an exact halving, all take
+    the lower right one, half a pixel from where `resize_image` averages (at other factors the last two let
+    rounding decide). OpenCV's `INTER_NEAREST` and torchvision's `NEAREST` are something else: they look from
+    pixels' corners.
+    """
     height, width = ids.shape[-2:]
     if (height, width) == tuple(size):
         return ids

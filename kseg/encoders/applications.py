@@ -14,12 +14,18 @@ from typing import Any
 import keras
 
 from kseg.encoders.stack import Stack
-from kseg.errors import UsageError
+from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization
 
 # Moving statistics of the published configurations (0.99, 0.999) lag behind a short training from nothing by
 # hundreds of steps, so that inference fails while training succeeds.
 _SCRATCH_MOMENTUM = 0.9
+
+# The blocks of MobileNetV3's stages of stride 2, 4, 8, 16; None: the stem.
+_STAGES: dict[str, dict[str, tuple[int | None, ...]]] = {
+    "Large": {"first": (0, 1, 3, 6), "last": (0, 2, 5, 11)},
+    "Small": {"first": (None, 0, 1, 3), "last": (None, 0, 2, 7)},
+}
 
 # What becomes of one layer: changes to its configuration, or None to leave the layer out.
 Rewrite = Callable[[Any], Mapping[str, Any] | None]
@@ -77,7 +83,9 @@ def _check_output_stride(name: str, output_stride: int, known: tuple[int, ...]) 
         )
 
 
-def mobilenetv3(stack: Stack, x: Any, *, size: str = "Large", output_stride: int = 32) -> dict[int, Any]:
+def mobilenetv3(
+    stack: Stack, x: Any, *, size: str = "Large", output_stride: int = 32, stage_block: str = "last"
+) -> dict[int, Any]:
     """Build MobileNetV3. `width` is Keras' `alpha`.
 
     Args:
@@ -86,6 +94,8 @@ def mobilenetv3(stack: Stack, x: Any, *, size: str = "Large", output_stride: int
         size: `"Large"` or `"Small"`.
         output_stride: 32, or 16: the last stage is dilated by 2 instead of strided (as LR-ASPP has it),
             with the same weights.
+        stage_block: `"last"` or `"first"`: which block of a stage is the feature of its stride (torchvision's
+            LR-ASPP takes the first).
 
     Returns:
         Features at strides 2, 4, 8, 16 and, with output stride 32, 32. The deepest is the last convolution
@@ -95,9 +105,10 @@ def mobilenetv3(stack: Stack, x: Any, *, size: str = "Large", output_stride: int
         Howard et al., "Searching for MobileNetV3", 2019.
     """
     _check_output_stride("mobilenetv3", output_stride, (16, 32))
+    check_choice("stage_block", stage_block, ("last", "first"), "mobilenetv3")
     base = base_model(f"MobileNetV3{size}", alpha=stack.width)
     last_strided = {"Large": 12, "Small": 8}[size]
-    taps = {"Large": (0, 2, 5, 11), "Small": (None, 0, 2, 7)}[size]
+    taps = _STAGES[size][stage_block]
     # The activations behind the stem and the last convolution have no name of their own.
     activations = [op.name for op in base.layers if isinstance(op, keras.layers.Activation)]
     names = {stride: _block_end(base, block) for stride, block in zip((2, 4, 8, 16), taps, strict=True)}

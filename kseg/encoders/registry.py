@@ -61,7 +61,7 @@ def _mobilenetv3(size: str) -> Encoder:
     return Encoder(
         make=mobilenetv3,
         fixed={"size": size},
-        options=("output_stride",),
+        options=("output_stride", "stage_block"),
         application=f"MobileNetV3{size}",
     )
 

@@ -7,10 +7,11 @@ back shifted. Resampling is bilinear with pixel centres at +0.5, as in the netwo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # OpenCV's arrays have at most 128 channels.
 _CHANNELS_AT_ONCE = 64
@@ -66,19 +67,35 @@ def blend_weights(length: int, window: int, starts: list[int]) -> Floats:
     return np.stack([bell / total[start : start + window] for start in starts]).astype(np.float32)
 
 
+def by_channels(function: Callable[[Floats], ArrayLike], values: Floats) -> Floats:
+    """Apply an OpenCV function that treats channels alike to any number of them, in portions.
+
+    Args:
+        function: float32 `(H, W, c)` -> `(H', W', c)`, without the last axis where c is 1.
+        values: float32 `(H, W, C)`.
+
+    Returns:
+        float32 `(H', W', C)`.
+    """
+    result: Floats | None = None
+    for first in range(0, values.shape[2], _CHANNELS_AT_ONCE):
+        part = np.ascontiguousarray(values[..., first : first + _CHANNELS_AT_ONCE])
+        done = np.asarray(function(part), np.float32)
+        if result is None:
+            result = np.empty((*done.shape[:2], values.shape[2]), np.float32)
+        result[..., first : first + _CHANNELS_AT_ONCE] = done.reshape(*done.shape[:2], -1)
+    if result is None:
+        raise ValueError(f"there are no channels: shape {values.shape}")
+    return result
+
+
 def resize_channels(values: Floats, size: tuple[int, int]) -> Floats:
     """Resize float32 `(H, W, C)` to `size` bilinearly, for any number of channels."""
     if values.shape[:2] == size:
         return values
-    if values.shape[2] <= _CHANNELS_AT_ONCE:
-        resized = cv2.resize(np.ascontiguousarray(values), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, np.float32).reshape(*size, -1)
-    result = np.empty((*size, values.shape[2]), np.float32)
-    for first in range(0, values.shape[2], _CHANNELS_AT_ONCE):
-        part = np.ascontiguousarray(values[..., first : first + _CHANNELS_AT_ONCE])
-        resized = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        result[..., first : first + _CHANNELS_AT_ONCE] = resized.reshape(*size, -1)
-    return result
+    return by_channels(
+        lambda part: cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), values
+    )
 
 
 def _neighbours(source: int, target: int, first: int, last: int) -> tuple[NDArray, NDArray, Floats]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError
+from kseg.errors import UsageError, first_line
 from kseg.sharing import Shared
 from kseg.spec import Spec
 
@@ -22,8 +22,9 @@ Call = Callable[[NDArray[np.float32]], Any]
 class KerasRuntime:
     """A runtime over a functional Keras model.
 
-    On TensorFlow the network is traced once, whatever sizes follow; on JAX it is compiled once per
-    shape. Weights are read at each call: a model that is being trained gives its present answers.
+    On TensorFlow the network is traced once, whatever sizes follow (once per shape where a layer needs to
+    know the size); on JAX it is compiled once per shape. Weights are read at each call: a model that is being
+    trained gives its present answers.
 
     Threads may share it, and run side by side: compiled functions of both backends allow it. Other backends
     run one call at a time.
@@ -101,10 +102,34 @@ def _compiled(model: keras.Model) -> tuple[Call, bool]:
 def _tensorflow(model: keras.Model) -> Call:
     import tensorflow as tf
 
+    def forward(images: Any) -> Any:
+        return model(images, training=False)
+
     # One signature with open sizes: no second trace when another size comes.
     signature = [tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32)]
-    traced = tf.function(lambda images: model(images, training=False), input_signature=signature)
-    return lambda images: traced(tf.constant(images))
+    traced = tf.function(forward, input_signature=signature)
+    # Layers that compute with sizes in Python (Keras' bilinear UpSampling2D is one) take a trace per size,
+    # which is what `model.predict` does.
+    traced_by_size = tf.function(forward)
+    opens = True
+
+    def call(images: NDArray[np.float32]) -> Any:
+        nonlocal opens
+        batch = tf.constant(images)
+        if opens:
+            try:
+                return traced(batch)
+            except (TypeError, ValueError):
+                opens = False
+        try:
+            return traced_by_size(batch)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"The network '{model.name}' cannot be run as a graph on images of shape {images.shape}: "
+                f"{first_line(error)}"
+            ) from error
+
+    return call
 
 
 def _jax(model: keras.Model) -> Call:

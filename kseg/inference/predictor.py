@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 # Without a fixed size, images up to this many pixels are run whole, larger ones in tiles.
 _WHOLE_PIXELS = 2048 * 1024
 _OPEN_TILE = 1024
+# An image whose sides are more than so many times those of the training is spoken of.
+_LARGE = 2.0
 # Bytes of logits held at once: one band, and the rows that unfinished tiles still reach.
 _BAND_BYTES = 64 * 2**20
 _RING_BYTES = 512 * 2**20
@@ -55,6 +59,8 @@ class Predictor:
             windows of the image, and refuses scales under the rules `"stretch"` and `"fit"`.
         bias: one number per class, added to the logits before anything else: `-a * log(class weight)` takes
             back a share `a` of the prior that class weights brought into training.
+        say: takes one line, once, when an image is more than twice as large as those of the training and
+            would be cut into tiles at its own scale. None: `warnings.warn`.
 
     Averaging is of softmax probabilities; `logits` then gives their logarithm.
 
@@ -77,6 +83,7 @@ class Predictor:
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         bias: Sequence[float] | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.runtime = _runtime(model_or_path)
         self.spec: Spec = self.runtime.spec
@@ -94,6 +101,7 @@ class Predictor:
         self.overlap = float(overlap)
         self.batch_size = int(batch_size)
         self.flip = bool(flip)
+        self._say: Callable[[str], None] | None = say or _warn
         self._bias: Floats | None = None
         if bias is not None:
             self.set_bias(bias)
@@ -199,9 +207,28 @@ class Predictor:
         self.runtime.close()
 
     def _looks(self, size: Size) -> list[Look]:
+        self._tell_of_large(size)
         return [
             self._look(size, scale, flip) for scale in self.scales for flip in (False, True)[: 1 + self.flip]
         ]
+
+    def _tell_of_large(self, size: Size) -> None:
+        """Say once that objects in tiles of a large image are larger than the network has learned."""
+        trained = self.spec.trained_size
+        if self._say is None or self.resize != "none" or trained is None:
+            return
+        ratio = math.sqrt(size[0] * size[1] / (trained[0] * trained[1]))
+        if ratio <= _LARGE:
+            return
+        say, self._say = self._say, None
+        shape = f"{trained[0]}x{trained[1]}"
+        free = self.runtime.input_size is None
+        say(
+            f"an image of {size[0]}x{size[1]} is {ratio:.1f} times the size that the network was trained at "
+            f"({shape}), and the resize rule 'none' cuts it into tiles at its own scale: if it shows the "
+            "same scene, objects are larger than the network knows them. To shrink it first: --resize fit"
+            f"{f' --size {shape}' if free else ''} (resize='fit'{f', size={trained}' if free else ''})"
+        )
 
     def _look(self, size: Size, scale: float, flip: bool) -> Look:
         """Decide how an image of `size` is shown to the network."""
@@ -334,6 +361,10 @@ class Predictor:
             values = values[:, ::-1] if request.flip else values
             answers.append(values if self._bias is None else values + self._bias)
         return answers
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
 
 
 def _runtime(source: Any) -> Runtime:

@@ -29,7 +29,7 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
 
     Connections that the table lacks have no weight, rather than one that is held at zero: no optimizer,
     momentum or weight decay can move them, `count_params()` counts what is trained, optimizer states and
-    files are smaller. At each call the weights are written into the zeros of a dense kernel (`kernel`),
+    files are smaller. At each call a dense kernel (`kernel`) is gathered from the weights and a zero,
     because every runtime has fast dense convolutions and none has sparse ones; that is about one per cent of
     a training step. In an exported graph the kernel is a constant and the layer one plain convolution, also
     in int8.
@@ -124,7 +124,9 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
         self._inputs = inputs
         # Row of each connection in a kernel that is stored as (inputs * filters, height * width).
         rows = [index * self.filters + output for output, row in enumerate(self.table) for index in row]
-        self._rows = np.array(rows, "int32")[:, None]
+        # Which weight stands in each of these rows; the one after the last weight is 0.
+        self._source = np.full(inputs * self.filters, len(rows), "int32")
+        self._source[rows] = np.arange(len(rows), dtype="int32")
         self._kernel = self.add_weight(
             name="kernel",
             shape=(len(rows), *self.kernel_size),
@@ -166,7 +168,9 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
             raise AttributeError("You must build the layer before accessing `kernel`.")
         area = math.prod(self.kernel_size)
         taps = ops.reshape(ops.convert_to_tensor(self._kernel), (-1, area))
-        dense = ops.scatter(self._rows, taps, (self._inputs * self.filters, area))
+        # A gather, not a scatter: TFLite's converter folds it into a constant whatever the layer's size, and
+        # fails on a large scatter that is called several times.
+        dense = ops.take(ops.pad(taps, ((0, 1), (0, 0))), self._source, axis=0)
         return ops.reshape(ops.transpose(dense), (*self.kernel_size, self._inputs, self.filters))
 
     def enable_lora(self, *args: Any, **kwargs: Any) -> None:

@@ -115,8 +115,10 @@ class LocalNormalization(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         # Squares are taken after the mean has gone: a mean square minus a squared mean loses small contrasts.
         centred = inputs - self._mean(inputs)
-        # The floor is applied to the variance, because the root has no gradient at 0.
-        variance = ops.maximum(self._mean(ops.square(centred)), self.floor**2)
+        # The floor is applied to the variance, because the root has no gradient at 0. As a ReLU: XNNPACK
+        # merges a maximum into the pooling before it, and some of its versions then refuse the file.
+        lowest = self.floor**2
+        variance = ops.relu(self._mean(ops.square(centred)) - lowest) + lowest
         return centred / ops.sqrt(variance)
 
     def get_config(self) -> dict[str, Any]:

@@ -102,13 +102,17 @@ class PixelLoss(keras.losses.Loss):
         values = self.pixel_loss(labels, logits)
         valid = self.kept(values, valid)
         if self.class_weights is not None:
-            values = values * ops.take(np.asarray(self.class_weights, "float32"), labels)
+            values = self.weighted(values, labels, logits, np.asarray(self.class_weights, "float32"))
         values = ops.where(valid, values * weights, 0.0)
         return self._scaled(values, valid, weights)
 
     def pixel_loss(self, labels: Any, logits: Any) -> Any:
         """Return the loss of each pixel, float32 (B, H, W), before masking and class weights."""
         raise NotImplementedError
+
+    def weighted(self, values: Any, labels: Any, logits: Any, class_weights: np.ndarray) -> Any:
+        """Return `values` of `pixel_loss` with the class weights. Default: that of the true class."""
+        return values * ops.take(class_weights, labels)
 
     def kept(self, values: Any, valid: Any) -> Any:
         """Return which of the valid pixels count, bool (B, H, W). Default: all of them."""

@@ -17,9 +17,14 @@ from kseg.losses.base import PixelLoss, cross_entropy
 class PixelCrossEntropy(PixelLoss):
     """Softmax cross-entropy, averaged over valid pixels.
 
+    A pixel costs `sum_c t_c w_c -log p_c` with the target t and the class weights w, which with label
+    smoothing weigh the share of every class, not of the true one alone: `torch.nn.CrossEntropyLoss(weight,
+    label_smoothing=)` with `reduction="none"`. (Its `"mean"` divides by the sum of the weights, this one by
+    the number of valid pixels; see `PixelLoss`.)
+
     Args:
         ignore_id: label value that is left out (void).
-        class_weights: one factor >= 0 per class, applied by the true class. None: all 1.
+        class_weights: one factor >= 0 per class. None: all 1.
         label_smoothing: share in [0, 1) of the target that is spread evenly over all classes.
         reduction: see `PixelLoss`.
         name: name of the loss.
@@ -55,6 +60,15 @@ class PixelCrossEntropy(PixelLoss):
         uniform = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)
         return (1.0 - self.label_smoothing) * values + self.label_smoothing * uniform
 
+    def weighted(self, values: Any, labels: Any, logits: Any, class_weights: np.ndarray) -> Any:
+        """Return the cross-entropy with each class' weight on its share of the target."""
+        if self.label_smoothing == 0.0:
+            return super().weighted(values, labels, logits, class_weights)
+        true = super().weighted(cross_entropy(labels, logits), labels, logits, class_weights)
+        costs = ops.logsumexp(logits, axis=-1, keepdims=True) - logits
+        uniform = ops.mean(costs * class_weights, axis=-1)
+        return (1.0 - self.label_smoothing) * true + self.label_smoothing * uniform
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild this loss."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
@@ -64,7 +78,11 @@ class PixelCrossEntropy(PixelLoss):
 class Focal(PixelLoss):
     """Focal loss `(1 - p)^gamma * -log p` of the true class' softmax probability p.
 
-    `class_weights` is the paper's alpha.
+    `class_weights` is the paper's alpha. This is the softmax form: one term per pixel, of its true class. The
+    paper's detectors, and `torchvision.ops.sigmoid_focal_loss`, take one sigmoid per class and sum as many
+    binary terms per pixel, so for more than two classes their values differ. For two, logits (0, z) give what
+    torchvision gives for the logit z: with `class_weights=(1 - alpha, alpha)` for its alpha, without them for
+    its -1.
 
     Args:
         ignore_id: label value that is left out (void).

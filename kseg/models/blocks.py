@@ -34,12 +34,14 @@ def conv_bn_relu(
     strides: int = 1,
     *,
     activation: bool = True,
+    epsilon: float = 1e-3,
     name: str,
 ) -> Any:
     """Convolution ("same", no bias) -> batch normalisation -> ReLU (unless `activation` is False).
 
     Args:
         x: `(B, H, W, C)`.
+        epsilon: of the normalisation, added to the variance.
 
     Returns:
         `(B, ceil(H / strides), ceil(W / strides), filters)`.
@@ -53,7 +55,7 @@ def conv_bn_relu(
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    x = BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=epsilon, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if activation else x
 
 

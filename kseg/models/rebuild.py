@@ -11,7 +11,7 @@ from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
 from kseg.keras_file import at_most_weights
 from kseg.models.fcn_parts import GEOMETRIC
-from kseg.models.registry import create, describe
+from kseg.models.registry import create, learned
 from kseg.models.transfer import shared, transfer
 from kseg.spec import Spec
 
@@ -43,18 +43,18 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
     info = getattr(model, "info", None)
     if info is None:
         raise UsageError(f"{model.name} has no `.info`: only networks of kseg.models can be rebuilt")
-    entry = describe(info.architecture)
-    for name in entry.learned_with:
-        trained = info.arch_args.get(name, entry.parameters[name])
-        if changes.get(name, trained) != trained:
+    arguments = {**info.arch_args, **changes}
+    wanted = learned(info.architecture, arguments)
+    for name, trained in learned(info.architecture, info.arch_args).items():
+        if wanted.get(name, trained) != trained:
             raise UsageError(
-                f"{entry.name} has learned its weights with {name}={trained!r}, and they mean nothing with "
-                f"{name}={changes[name]!r}. Train it with this argument"
+                f"{info.architecture} has learned its weights with {name}={trained!r}, and they mean nothing "
+                f"with {name}={wanted[name]!r}. Train it with this argument"
             )
     shape = tuple(model.inputs[0].shape[1:])
     most = max(_FEW, _MOST_GROWTH * model.count_params())
-    with at_most_weights(most, f"{entry.name} with these arguments has more than {most:,} weights"):
-        built = create(info.architecture, input_shape=shape, **{**info.arch_args, **changes})
+    with at_most_weights(most, f"{info.architecture} with these arguments has more than {most:,} weights"):
+        built = create(info.architecture, input_shape=shape, **arguments)
     copied = set(shared(model, built))
     missing = [layer.name for layer in built.layers if layer.weights and layer.name not in copied]
     if missing:

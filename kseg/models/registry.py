@@ -58,6 +58,7 @@ class Entry:
         parameters: names and defaults of the arguments of `build`.
         keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
         learned_with: arguments that change what the weights mean though not their shapes.
+        before: arguments that files of earlier versions do not name -> what those files mean.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Entry:
     parameters: Mapping[str, Any]
     keep_float: str | None = None
     learned_with: tuple[str, ...] = ()
+    before: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def default_encoder(self) -> str | None:
@@ -91,6 +93,7 @@ def register(
     aliases: tuple[str, ...] = (),
     keep_float: str | None = None,
     learned_with: tuple[str, ...] = (),
+    before: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
     """Enter a network function into the table; the network it returns gets `.info`.
 
@@ -101,6 +104,7 @@ def register(
         keep_float: layers that lose too much in int8, as a regular expression on their names.
         learned_with: arguments of which a trained network has the weights for one value only, though they
             would fit with others (`kseg.models.rebuild` refuses these).
+        before: arguments that came after files were written, with the value that those files mean.
     """
 
     def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
@@ -128,6 +132,7 @@ def register(
             parameters={key: item.default for key, item in signature.parameters.items()},
             keep_float=keep_float,
             learned_with=learned_with,
+            before=dict(before or {}),
         )
         for label in (name, *aliases):
             if _KEYS.setdefault(_key(label), name) != name:
@@ -156,9 +161,59 @@ def _arch_args(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("name") is None:
         kept.pop("name", None)
     try:
-        return json.loads(json.dumps(kept, allow_nan=False))
+        return named(name, json.loads(json.dumps(kept, allow_nan=False)))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: arguments must be JSON values ({error}). Received: {kept!r}") from error
+
+
+def named(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `arguments` with those written out that would mean something else in an old file.
+
+    Args:
+        name: registered name.
+        arguments: of `create`; of a network over another one, `base_args` is completed too.
+    """
+    return _filled(name, arguments, lambda entry: {key: entry.parameters[key] for key in entry.before})
+
+
+def from_file(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a file or a run holds, with what they meant when it was written.
+
+    Args:
+        name: architecture as the file names it; one that is not registered keeps its arguments.
+        arguments: as the file has them.
+    """
+    return _filled(name, arguments, lambda entry: entry.before)
+
+
+def _filled(
+    name: str, arguments: Mapping[str, Any], values: Callable[[Entry], Mapping[str, Any]]
+) -> dict[str, Any]:
+    key = _KEYS.get(_key(str(name)))
+    if key is None:
+        return dict(arguments)
+    filled = {**values(_ENTRIES[key]), **arguments}
+    base = _base(filled)
+    if base is not None and (completed := _filled(*base, values)):
+        filled["base_args"] = completed
+    return filled
+
+
+def _base(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return name and arguments of the network that one over another has as its base."""
+    name, given = arguments.get("base"), arguments.get("base_args") or {}
+    return (name, given) if isinstance(name, str) and isinstance(given, Mapping) else None
+
+
+def learned(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that trained weights cannot be parted from (`Entry.learned_with`), with values."""
+    key = _KEYS.get(_key(str(name)))
+    if key is None:
+        return {}
+    entry = _ENTRIES[key]
+    values = {item: arguments.get(item, entry.parameters[item]) for item in entry.learned_with}
+    base = _base(arguments)
+    return values if base is None else {**learned(*base), **values}
 
 
 def _check(name: str, arguments: Mapping[str, Any]) -> None:

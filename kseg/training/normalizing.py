@@ -1,4 +1,4 @@
-"""How a run's images are normalised: as the weights that it starts from have learned."""
+"""What a run takes over from the weights it starts from: how images are normalised, what arguments meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kseg import encoders, saving
 from kseg.errors import UsageError
-from kseg.models.registry import Entry
+from kseg.models.registry import Entry, describe, from_file, named
 from kseg.spec import Normalization
 from kseg.training.config import TrainConfig
 
@@ -45,6 +45,34 @@ def settle_normalization(
             f"and {asking} wants {_text(wanted)}. Leave one of the two out"
         )
     return learned
+
+
+def settle_versions(
+    name: str, arguments: dict[str, Any], config: TrainConfig, before: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the arguments with those written out whose default has changed since files were written.
+
+    A resumed run keeps its own, and the network to start from (`init_from`), where it is of the same
+    architecture, gives its own to what the caller left open.
+
+    Args:
+        name: registered name of the architecture.
+        arguments: of the network, as given.
+        config: of the run.
+        before: `run.json` of the run to resume.
+
+    Raises:
+        ArtefactError: if the file to start from is not one of kseg's.
+    """
+    if before is not None:
+        return {**arguments, **from_file(name, before["resolved"]["arguments"])}
+    inherited: dict[str, Any] = {}
+    if config.init_from is not None:
+        start = saving.read_spec(config.init_from)
+        if start.architecture == name:
+            held = from_file(name, start.arch_args)
+            inherited = {key: held[key] for key in describe(name).before}
+    return named(name, {**inherited, **arguments})
 
 
 def tell_network(entry: Entry, arguments: dict[str, Any], normalization: Normalization) -> None:

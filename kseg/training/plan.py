@@ -21,7 +21,7 @@ from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig
 from kseg.training.feeding import training_batches, training_samples, validation_batches
-from kseg.training.normalizing import settle_normalization, tell_network
+from kseg.training.normalizing import settle_normalization, settle_versions, tell_network
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.sampling import balancing_weights
 
@@ -66,6 +66,8 @@ class Plan:
         validation: validation batches, None when the data has no val split.
         size: network input size (height, width).
         crop: training size.
+        image_size: median height and width of the images in the data; None where crops of objects are trained
+            on.
         class_weights: one per class, or None.
         steps_per_epoch: batches per epoch.
         images_per_epoch: images per epoch.
@@ -84,6 +86,7 @@ class Plan:
     validation: Any
     size: Size
     crop: Size
+    image_size: Size | None
     class_weights: list[float] | None
     steps_per_epoch: int
     images_per_epoch: int
@@ -111,6 +114,7 @@ class Plan:
             "arguments": self.arguments,
             "size": list(self.size),
             "crop": list(self.crop),
+            "image_size": None if self.image_size is None else list(self.image_size),
             "normalization": dataclasses.asdict(self.spec.normalization),
             "class_weights": self.class_weights,
             "steps_per_epoch": self.steps_per_epoch,
@@ -142,6 +146,14 @@ def _require(unmet: conditions.Condition | None) -> None:
         raise unmet.raised()
 
 
+def typical_size(sizes: tuple[Size, ...]) -> Size:
+    """Return the median height and width."""
+    return (
+        int(statistics.median(height for height, _ in sizes)),
+        int(statistics.median(width for _, width in sizes)),
+    )
+
+
 def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Size]:
     """Return (network size, training crop).
 
@@ -149,10 +161,7 @@ def choose_sizes(config: TrainConfig, sizes: tuple[Size, ...]) -> tuple[Size, Si
     large. Images of several sizes are trained in crops, and the crop is the network size.
     """
     common = sizes[0] if len(sizes) == 1 else None
-    typical = (
-        int(statistics.median(height for height, _ in sizes)),
-        int(statistics.median(width for _, width in sizes)),
-    )
+    typical = typical_size(sizes)
     size = config.size or common
     crop = config.crop or config.size
     if crop is None:
@@ -218,6 +227,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     source.check_split(config.train_split)
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
+    arguments = settle_versions(name, arguments, config, before)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     _require(conditions.of_classes(source.spec))
     seen = survey(samples, source.spec)
@@ -251,6 +261,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         validation=_validation(config, source, split, spec, crop, say),
         size=size,
         crop=crop,
+        image_size=None if config.crops else typical_size(seen.sizes),
         class_weights=_class_weights(config, counts),
         steps_per_epoch=steps,
         images_per_epoch=_items(batches, config.batch_size),

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kseg import saving
+from kseg.models.registry import learned
 from kseg.models.transfer import transfer
 
 ADAPT_IMAGES = 64
@@ -25,7 +26,12 @@ def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> list
         ArtefactError: if the file is not one of kseg's.
         UsageError: if the two share no layer.
     """
-    copied = transfer(saving.load(path), model)
+    source = saving.load(path)
+    copied = transfer(source, model)
+    here = learned(model.info.architecture, model.info.arch_args)
+    for name, value in learned(source.info.architecture, source.info.arch_args).items():
+        if here.get(name, value) != value:
+            say(f"{path} has learned its weights with {name}={value!r}, and this network has {here[name]!r}")
     weighted = [layer.name for layer in model.layers if layer.weights]
     new = [name for name in weighted if name not in copied]
     say(f"weights of {len(copied)} of {len(weighted)} layers from {path}; new: {', '.join(new) or 'none'}")

@@ -318,3 +318,34 @@ def test_min_miou_is_a_gate(model: Path, data: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr()
     assert json.loads(printed.out)["miou"] == pytest.approx(miou / 100)
     assert "--min-miou asks for" in printed.err
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_images_far_larger_than_in_training_are_spoken_of_once(
+    command: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images/val", "labels/val"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index in range(2):
+        Image.fromarray(photo((80, 90))).save(tmp_path / f"data/images/val/{index}.png")
+        Image.fromarray(np.zeros((80, 90), np.uint8)).save(tmp_path / f"data/labels/val/{index}.png")
+    (tmp_path / "data/classes.json").write_text((data / "classes.json").read_text())
+    where = {
+        "predict": [str(tmp_path / "data/images"), "--out", str(tmp_path / "out")],
+        "evaluate": ["--data", str(tmp_path / "data"), "--split", "val"],
+    }
+    assert main([command, str(model), *where[command]]) == 0
+    error = " ".join(capsys.readouterr().err.split())
+    assert error.count("note: an image of 80x90 is 3.1 times the size") == 1
+    assert "--resize fit --size 24x32" in error
+    assert main([command, str(model), *where[command], "--resize", "fit"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_inspect_names_the_rule(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model)]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (
+        "none: the scale stays; smaller images are padded to 24x32, larger ones are cut into tiles" in shown
+    )
+    assert "trained at 24x32" in shown

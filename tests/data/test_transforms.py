@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -331,3 +333,22 @@ def test_transforms_import_neither_tensorflow_nor_keras():
         "assert not {'tensorflow', 'keras', 'torch', 'jax'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 9), (3, 5), (32, 48), (13, 31)])
+def test_masks_are_resized_as_torchvision_opencv_and_pillow_do_it(size: tuple[int, int]) -> None:
+    name = f"{size[0]}x{size[1]}"
+    with np.load(Path(__file__).resolve().parents[1] / "references" / "torch.npz") as recorded:
+        ids = recorded["masks/ids"]
+        exact, pillow = (recorded[f"masks/{library}_{name}"] for library in ("torchvision", "pillow"))
+    found = resize_mask(ids, size)
+    np.testing.assert_array_equal(found, exact)
+    opencv = cv2.resize(ids.astype("float32"), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    for other in (pillow, opencv):
+        if size in ((8, 12), (3, 5), (32, 48)):
+            np.testing.assert_array_equal(found, other)
+        # At 7 of 16 rows and 9 of 24 columns some centres lie between two pixels, which rounding decides
+        # there.
+        assert (found != other).mean() < 0.25
+        assert (np.abs(found % 24 - other % 24) <= 1).all()
+        assert (np.abs(found // 24 - other // 24) <= 1).all()

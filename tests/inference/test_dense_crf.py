@@ -103,6 +103,19 @@ def test_is_near_the_mean_field_over_all_pairs(normalization: str) -> None:
     assert np.abs(softmax(logits) - expected).mean() > 0.15
 
 
+@pytest.mark.parametrize("classes", [150, 300])
+def test_hundreds_of_classes(classes: int) -> None:
+    image, logits = textured(12, 3)
+    crf = DenseCRF("deconvnet", theta_alpha=5, theta_gamma=2)
+    # Three real classes, the first, one in the middle and the last, among others that are nowhere.
+    places = [0, classes // 2, classes - 1]
+    many = np.full((*logits.shape[:2], classes), -200, "float32")
+    many[..., places] = logits
+    scores = crf(image, many)
+    assert (scores.shape, scores.dtype) == (many.shape, "float32")
+    np.testing.assert_allclose(np.exp(scores)[..., places], np.exp(crf(image, logits)), atol=1e-5)
+
+
 def test_spatial_kernel_alone_is_exact() -> None:
     image, logits = textured()
     crf = DenseCRF("deconvnet", w1=0, theta_gamma=2.5)

@@ -108,6 +108,7 @@ def test_a_run_folder_has_model_history_and_record(finished: Finished, folder: P
     assert record["result"] == result
     assert record["versions"]["keras"] == keras.__version__
     assert record["resolved"]["total_steps"] == 9
+    assert record["resolved"]["image_size"] == [24, 32]
     rows = history(out)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     best = max(float(row["val_miou"]) for row in rows)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kseg.errors import DataError, UsageError, check_choice
 from kseg.inference.distributions import log_softmax
+from kseg.inference.geometry import by_channels
 from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.permutohedral import Permutohedral
 from kseg.inference.refine.scores import Floats, Image, check_sizes
@@ -90,8 +91,9 @@ def spatial_filter(theta: float) -> Filter:
         # No two pixels are further apart than the image is long.
         steps = min(reach, max(1, max(values.shape[:2]) - 1))
         taps = np.exp(-0.5 * (np.arange(-steps, steps + 1) / theta) ** 2).astype(np.float32)
-        filtered = cv2.sepFilter2D(values, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
-        return np.asarray(filtered, np.float32).reshape(values.shape)
+        return by_channels(
+            lambda part: cv2.sepFilter2D(part, -1, taps, taps, borderType=cv2.BORDER_CONSTANT), values
+        )
 
     return filter
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kseg.metrics.chance import chance_miou
 from kseg.metrics.confusion import SCORES, Confusion
 
 _KERAS = (
@@ -44,6 +45,7 @@ __all__ = [
     "MeanIoUPresent",
     "PixelAccuracy",
     "SegmentationMetrics",
+    "chance_miou",
 ]
 
 

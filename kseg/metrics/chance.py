@@ -31,8 +31,8 @@ def chance_miou(counts: npt.ArrayLike) -> float:
     shaped = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == array.shape[1])
     if not shaped or array.size == 0 or not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
         raise UsageError(
-            "chance_miou: `counts` must be pixels per class (C,) or a confusion matrix (C, C), integers >= 0. "
-            f"Received: shape {array.shape}, dtype {array.dtype}"
+            "chance_miou: `counts` must be pixels per class (C,) or a confusion matrix (C, C), all >= 0 and "
+            f"integers. Received: shape {array.shape}, dtype {array.dtype}"
         )
     truth = array if array.ndim == 1 else array.sum(axis=1)
     total = int(truth.sum())

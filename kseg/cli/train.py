@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kseg.errors import UsageError
+from kseg.text import printable
 from kseg.training.config import (
     CACHES,
     CLASS_WEIGHTS,
@@ -31,9 +32,11 @@ _AUGMENT = ("flip", "flip_vertical", "scale", "rotation", "color")
 
 def size(text: str) -> list[int]:
     """Read `HxW`, for example `360x480`, or one number for a square."""
-    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,30})(?:[x,]([0-9]{1,30}))?", text.strip().lower())
     if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, for example 360x480")
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text, 60)}' is no size; write HEIGHTxWIDTH, for example 360x480"
+        )
     return [int(match[1]), int(match[2] or match[1])]
 
 
@@ -65,11 +68,11 @@ def scale_range(text: str) -> list[float]:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers that are at least `least`."""
+    """Return a reader of whole numbers that are at least `least`; `TrainConfig` knows the most."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d+", text.strip()) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"'{text}' must be a whole number >= {least}")
+        if not re.fullmatch(r"[0-9]{1,30}", text.strip()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{printable(text, 60)}' must be a whole number >= {least}")
         return int(text)
 
     return read

@@ -250,7 +250,12 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     from kseg.cli.output import closing_line, console
     from kseg.training import record
 
-    score = "no val split" if result["val_miou"] is None else f"val mIoU {result['val_miou']:.4f}"
+    score = "no val split" if result["val_miou"] is None else f"val mIoU {100 * result['val_miou']:.2f} %"
+    if not result.get("beats_chance", True):
+        score += (
+            f", no better than predicting '{printable(result['chance_class'])}' everywhere "
+            f"({100 * result['chance_miou']:.2f} %)"
+        )
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "
         f"{result['seconds']:.0f} s, {result['images_per_second']:.1f} {config.examples}/s)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kseg.metrics.chance import chance_miou
+from kseg.metrics.chance import chance_miou, near_chance
 from kseg.metrics.confusion import SCORES, Confusion
 
 _KERAS = (
@@ -46,6 +46,7 @@ __all__ = [
     "PixelAccuracy",
     "SegmentationMetrics",
     "chance_miou",
+    "near_chance",
 ]
 
 

@@ -7,6 +7,9 @@ import numpy.typing as npt
 
 from kseg.errors import DataError, UsageError
 
+# Within one point of the constant prediction nothing was learned that a run with another seed would show.
+MARGIN = 0.01
+
 
 def chance_miou(counts: npt.ArrayLike) -> float:
     """Return the mean IoU, in 0..1, of predicting the commonest class of the truth everywhere.
@@ -39,3 +42,8 @@ def chance_miou(counts: npt.ArrayLike) -> float:
     if total == 0:
         raise DataError("There is no chance level: no pixel of the truth was counted, or all of it is void")
     return float(truth.max() / total / np.count_nonzero(truth))
+
+
+def near_chance(miou: float, chance: float) -> bool:
+    """Return whether a mean IoU (0..1) is within one point of `chance_miou`, or below it."""
+    return miou <= chance + MARGIN

@@ -85,7 +85,7 @@ class BestModel:
             network.compile(**evaluation(self.config, self.plan))
             found = network.evaluate(self.plan.validation, verbose=0, return_dict=True)
             scores = {f"val_{name}": float(value) for name, value in found.items()}
-            say(f"batch normalisation over {count} batches: val mIoU {scores['val_miou']:.4f}")
+            say(f"batch normalisation over {count} batches: val mIoU {100 * scores['val_miou']:.2f} %")
         saving.save(network, self.path, self._spec({**row, **scores}))
         return scores
 

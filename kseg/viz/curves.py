@@ -13,10 +13,12 @@ from kseg.errors import DataError
 # What is worth a chart, in this order; each is drawn with its `val_` twin.
 CHARTS = {
     "loss": "Loss",
-    "miou": "Mean IoU",
-    "pixel_acc": "Pixel accuracy",
+    "miou": "Mean IoU, %",
+    "pixel_acc": "Pixel accuracy, %",
     "learning_rate": "Learning rate",
 }
+# The history has shares in 0..1; what people read is per cent.
+_SHARES = ("miou", "pixel_acc")
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
@@ -55,12 +57,15 @@ def epochs(history: dict[str, list[float]]) -> list[float]:
 
 
 def charts(history: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
-    """Group columns into charts: title -> {"train": values, "val": values}, what has a number only."""
+    """Group columns into charts: title -> {"train": values, "val": values}, what has a number only.
+
+    Scores come in 0..1 and are returned in per cent.
+    """
     grouped = {}
     for name, title in CHARTS.items():
         pairs = {"train": history.get(name), "val": history.get(f"val_{name}")}
         series = {
-            label: values
+            label: [100 * value for value in values] if name in _SHARES else values
             for label, values in pairs.items()
             if values is not None and any(math.isfinite(value) for value in values)
         }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kseg.errors import DataError, UsageError
-from kseg.metrics import Confusion, chance_miou
+from kseg.metrics import Confusion, chance_miou, near_chance
 
 
 def test_it_is_the_best_that_a_constant_prediction_scores():
@@ -37,3 +37,8 @@ def test_other_values_are_refused(counts):
 def test_nothing_counted_has_no_chance():
     with pytest.raises(DataError, match="no pixel"):
         chance_miou([0, 0])
+
+
+@pytest.mark.parametrize(("miou", "near"), [(0.1, True), (0.3, True), (0.309, True), (0.311, False)])
+def test_a_point_above_chance_is_still_chance(miou, near):
+    assert near_chance(miou, 0.3) is near

@@ -16,7 +16,10 @@ import pytest
 from kseg.errors import UsageError
 from kseg.locks import FILE, FolderLock, is_unused
 
-HOLD = "import sys, time; from kseg.locks import FolderLock; FolderLock(sys.argv[1]).take(); print(1, flush=True)"
+HOLD = (
+    "import sys, time; from kseg.locks import FolderLock; "
+    "FolderLock(sys.argv[1]).take(); print(1, flush=True)"
+)
 
 
 def holder(folder: Path, code: str) -> subprocess.Popen:

@@ -21,6 +21,7 @@ from kseg.training.config import (
     SAMPLES_PER_IMAGE,
     SAMPLINGS,
     SCHEDULES,
+    TRACKERS,
     TrainConfig,
 )
 
@@ -97,6 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: if TensorBoard is installed",
     )
     _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write none")
+    track = "also send the curves to wandb or mlflow (an extra each); may be given several times"
+    _add(run, "--track", action="append", choices=TRACKERS, help=track)
     _data_arguments(parser.add_argument_group("data"), count)
     net = parser.add_argument_group("model")
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")

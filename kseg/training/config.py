@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,11 +19,12 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 CACHES = ("auto", "memory", "none")
 RESIZE = ("none", "stretch", "fit")
 
 # Fields that may differ when a run is resumed: they name the place or what is shown, not the numbers.
-_NOT_COMPARED = ("out", "resume", "cache", "tensorboard")
+_NOT_COMPARED = ("out", "resume", "cache", "tensorboard", "track")
 
 Size = tuple[int, int]
 
@@ -159,6 +160,8 @@ class TrainConfig:
             training batches (DeconvNet takes 500). 0: keep the moving averages.
         cache: keep decoded images in memory: `"auto"` (if they fit), `"memory"` or `"none"`.
         tensorboard: write TensorBoard files. None: if TensorBoard is installed (TensorFlow backend only).
+        track: where the curves go besides: any of `"tensorboard"`, `"wandb"`, `"mlflow"`, each by the extra
+            of its name and configured by its own environment variables (`WANDB_MODE`, `MLFLOW_TRACKING_URI`).
 
     Raises:
         UsageError: if a value is out of range.
@@ -208,6 +211,7 @@ class TrainConfig:
     bn_batches: int = 0
     cache: Literal["auto", "memory", "none"] = "auto"
     tensorboard: bool | None = None
+    track: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -222,6 +226,12 @@ class TrainConfig:
         for name, choices in (("resize", RESIZE), ("crops", CROPS)):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
+        if isinstance(self.track, str):
+            object.__setattr__(self, "track", (self.track,))
+        for name in self.track:
+            check_choice("track", name, TRACKERS)
+        if self.tensorboard is False and "tensorboard" in self.track:
+            raise UsageError("Argument `track` holds 'tensorboard', and `tensorboard` is False: choose one")
         for name, bounds in RANGES.items():
             bounds.check(name, getattr(self, name))
         self._check_parts()

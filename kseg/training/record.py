@@ -13,7 +13,9 @@ from typing import Any
 import keras
 
 from kseg import __version__, files
+from kseg.data.sources import source_label
 from kseg.errors import UsageError
+from kseg.training.config import TrainConfig
 
 FILE = "run.json"
 MODEL = "model.keras"
@@ -58,6 +60,17 @@ def machine() -> dict[str, Any]:
 def now() -> str:
     """Return the time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def public_arguments(config: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of a run as they may leave this machine: names instead of local paths."""
+    hidden = ("out", "resume", "cache", "tensorboard", "track")
+    arguments = {key: value for key, value in config.to_dict().items() if key not in hidden}
+    arguments["data"] = source_label(config.data)
+    for name in ("weights", "init_from"):
+        if arguments[name] is not None:
+            arguments[name] = Path(arguments[name]).name
+    return arguments
 
 
 def read(run: Path) -> dict[str, Any] | None:

@@ -6,20 +6,19 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kseg.data.statistics import ClassCounts, id_counts
-from kseg.errors import UsageError, require
+from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt
 from kseg.locks import FILE as LOCK
 from kseg.locks import FolderLock, is_unused
 from kseg.metrics import chance_miou, near_chance
 from kseg.models.summary import shapes_only
-from kseg.training import checkpoint, precision, record, start
+from kseg.training import checkpoint, precision, record, start, tracking
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
 from kseg.training.callbacks import MONITOR, PercentBar, Recorder, SetEpoch, StopBetweenSteps
@@ -71,6 +70,7 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
+    tracking.wanted(config)
     plan = make_plan(config, before, say)
     plan.precision, plan.precision_reason = settle_precision(config, plan, before)
     keras.utils.set_random_seed(config.seed)
@@ -158,6 +158,7 @@ def _start_record(
     }
     if before is not None:
         info["started"] = before["started"]
+        info["tracking"] = before.get("tracking", {})
         info["resumed"] = [*before.get("resumed", []), record.now()]
     record.write(run, info)
     return info
@@ -201,12 +202,15 @@ def _fit(
     callbacks += [average] if average else []
     plain = fitted.is_plain
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
-        with DeferredInterrupt() as interrupt:
+        done = recorder.epochs_done * plan.steps_per_epoch
+        ids = info.setdefault("tracking", {})
+        tracked = tracking.tracked(config, run, done, ids, lambda: record.write(run, info))
+        with tracked as trackers, DeferredInterrupt() as interrupt:
             if not plain:
                 callbacks.append(
                     ValidateNetwork(network, plan.validation, plan.validated_epochs, average, interrupt.check)
                 )
-            callbacks += [start.Anneal(network, config.epochs), recorder, *_tensorboard(run, config)]
+            callbacks += [start.Anneal(network, config.epochs), recorder]
             fitted.form.fit(
                 fitted.feed(plan.batches),
                 validation_data=plan.validation if plain else None,
@@ -214,7 +218,12 @@ def _fit(
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,
                 initial_epoch=recorder.epochs_done,
-                callbacks=[*callbacks, *([PercentBar()] if terminal else []), StopBetweenSteps(interrupt)],
+                callbacks=[
+                    *callbacks,
+                    *trackers,
+                    *([PercentBar()] if terminal else []),
+                    StopBetweenSteps(interrupt),
+                ],
                 verbose=1 if terminal else 0,
             )
     watch.judge()
@@ -237,17 +246,6 @@ def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | N
         first = labelled(plan.build(), plan.batches)[0]
     choice = precision.choose(lambda: compiled(config, plan).form, first)
     return choice.policy, choice.reason
-
-
-def _tensorboard(run: Path, config: TrainConfig) -> list[keras.callbacks.Callback]:
-    wanted = config.tensorboard
-    if wanted is None:
-        # Keras writes these files with TensorFlow; history.csv is there on every backend.
-        wanted = keras.backend.backend() == "tensorflow" and find_spec("tensorboard") is not None
-    if not wanted:
-        return []
-    require("tensorboard", "tensorboard")
-    return [keras.callbacks.TensorBoard(log_dir=os.fspath(run / "tensorboard"), write_graph=False)]
 
 
 def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:

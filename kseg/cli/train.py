@@ -81,15 +81,11 @@ def whole(least: int) -> Callable[[str], int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; none has a default here, so that only those given are compared on resume."""
-    count = whole(1)
     run = parser.add_argument_group("run")
     _add(run, "--out", metavar="RUN", required=True, help="run folder that is made")
     stages = 'JSON list of stages, trained one after the other: {"name": ..., arguments of training}'
     _add(run, "--stages", metavar="FILE", help=stages)
     _add(run, "--resume", action="store_true", help="go on behind the last finished epoch of RUN")
-    _add(
-        run, "--seed", type=whole(0), metavar="N", help="of weights, dropout, shuffling and augmentation (0)"
-    )
     board = run.add_mutually_exclusive_group()
     _add(
         board,
@@ -100,6 +96,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write none")
     track = "also send the curves to wandb or mlflow (an extra each); may be given several times"
     _add(run, "--track", action="append", choices=TRACKERS, help=track)
+    add_job_arguments(parser)
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of data, model, fitting and augmentation."""
+    count = whole(1)
     _data_arguments(parser.add_argument_group("data"), count)
     net = parser.add_argument_group("model")
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")
@@ -119,6 +121,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="arguments of the model (see: kseg models NAME)",
     )
+    seed = "of weights, dropout, shuffling and augmentation (0)"
+    _add(net, "--seed", type=whole(0), metavar="N", help=seed)
     _add(net, "--precision", choices=PRECISIONS, help="default: time them here, take the fastest")
     _fitting_arguments(parser.add_argument_group("fitting"), count)
     augment = parser.add_argument_group("augmentation")
@@ -217,7 +221,7 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
     missing = [f"--{name}" for name in ("model", "data") if name not in given]
     if missing:
         raise UsageError(
-            f"kseg train needs {' and '.join(missing)}: see `kseg models` for models; data is a folder, "
+            f"missing {' and '.join(missing)}: see `kseg models` for models; data is a folder, "
             "tfds:NAME or sample:nuclei"
         )
     return TrainConfig.from_dict(given)

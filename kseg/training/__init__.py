@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 _NAMES = {
     "TrainConfig": "config",
     "train": "trainer",
+    "find_learning_rate": "lr_finder",
     "WarmUpCosine": "schedules",
     "WarmUpPolynomial": "schedules",
     "WarmUpConstant": "schedules",
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kseg.training.averaging import AverageWeights
     from kseg.training.config import TrainConfig
     from kseg.training.divergence import StopOnDivergence, StopOnNaN, TrainingDivergedError
+    from kseg.training.lr_finder import find_learning_rate
     from kseg.training.schedules import WarmUpConstant, WarmUpCosine, WarmUpPolynomial
     from kseg.training.trainer import train
 
@@ -36,6 +38,7 @@ __all__ = [
     "WarmUpConstant",
     "WarmUpCosine",
     "WarmUpPolynomial",
+    "find_learning_rate",
     "train",
 ]
 

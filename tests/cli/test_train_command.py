@@ -60,7 +60,7 @@ def test_resuming_takes_what_was_not_given_from_the_run(tmp_path: Path) -> None:
 
 
 def test_missing_and_contradicting_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needs --model and --data"):
+    with pytest.raises(UsageError, match="missing --model and --data"):
         command.to_config(parse("--resume", "--out", str(tmp_path)))
     with pytest.raises(UsageError, match="--no-augment excludes --flip"):
         command.to_config(parse("--model", "m", "--data", "d", "--out", "o", "--no-augment", "--flip", "0.5"))

@@ -1,4 +1,4 @@
-"""Curves that also go to TensorBoard, W&B and MLflow: stand-ins, and the real ones offline where installed."""
+"""Curves that also go to W&B and MLflow: stand-ins, and the real ones offline where installed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 
 
@@ -18,6 +19,15 @@ def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Parse a seed of random numbers: what numpy and Keras take, 0 to 2**32 - 1."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to {2**32 - 1}, received '{text[:40]}'"
+        )
     return int(text)
 
 

@@ -20,6 +20,9 @@ EXTRAS = {
     "refine": ["scikit-image>=0.24"],
     "jax": ["jax>=0.5"],
     "tensorboard": ["tensorboard>=2.19"],
+    # each a large service of its own: not part of `all`
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow>=2.20"],
     "dev": [
         "jax>=0.5",
         "pytest>=8",
@@ -35,7 +38,12 @@ EXTRAS = {
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
 EXTRAS["all"] = sorted(
-    {need for name, needs in EXTRAS.items() if name not in ("tensorrt", "jax", "dev") for need in needs}
+    {
+        need
+        for name, needs in EXTRAS.items()
+        if name not in ("tensorrt", "jax", "wandb", "mlflow", "dev")
+        for need in needs
+    }
 )
 
 setup(

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from kseg.cli import values
+
 HELP = "measure model files side by side: size, load time, latency, memory, mIoU"
 EXAMPLE = "kseg benchmark runs/fcn8s/model.keras model_int8.tflite model.onnx --data DIR --plot benchmark.png"
 
@@ -22,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: each runtime's choice)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the noise without --data (0)")
+    parser.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="of the noise without --data (0)"
+    )
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
     parser.add_argument("--plot", metavar="FILE.png", help="also draw it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

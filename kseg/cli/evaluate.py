@@ -109,7 +109,7 @@ def _print(result: dict[str, Any]) -> None:
     console.print(title, markup=False, highlight=False)
     table = Table()
     table.add_column("class")
-    for head in ("IoU", "accuracy", "share"):
+    for head in ("IoU, %", "accuracy, %", "share, %"):
         table.add_column(head, justify="right")
     for row in result["classes"]:
         share = row["pixels"] / max(result["pixels"], 1)
@@ -120,7 +120,7 @@ def _print(result: dict[str, Any]) -> None:
     summary.add_column()
     summary.add_column(justify="right")
     for key, text in _SUMMARY.items():
-        summary.add_row(f"{text} ({key})", _percent(result[key]))
+        summary.add_row(f"{text} ({key}), %", _percent(result[key]))
     console.print(summary)
     rate = result["images"] / max(result["seconds"], 1e-9)
     words = [f"{result['seconds']:.1f} s", f"{rate:.1f} images/s", f"runtime {result['runtime']}"]

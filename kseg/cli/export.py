@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for int8: layers whose name it is found in stay in float (default: the architecture's own)",
     )
     parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the calibration images (0)")
+    parser.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="chooses the calibration images (0)"
+    )
     parser.add_argument("--no-verify", action="store_true", help="skip the check; the file says UNVERIFIED")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 

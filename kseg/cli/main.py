@@ -25,6 +25,7 @@ COMMANDS = {
     "convert-data": "convert_data",
     "check-data": "check_data",
     "class-weights": "class_weights",
+    "find-lr": "find_lr",
     "train": "train",
     "train-segments": "train_segments",
     "rebuild": "rebuild",

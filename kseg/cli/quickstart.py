@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from kseg.cli.main import main
     from kseg.cli.output import console
 
-    folder = _free(Path(args.out))
+    folder = _claim(Path(args.out))
     start = time.perf_counter()
     for words in _steps(folder, args.epochs, args.seed):
         console.rule(style="dim")
@@ -53,13 +53,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _free(folder: Path) -> Path:
-    """Return `folder`, or the first free of `folder-2`, `folder-3`, ...: nothing is overwritten."""
+def _claim(folder: Path) -> Path:
+    """Make `folder`, or the first free of `folder-2`, `folder-3`, ...: nothing is overwritten or shared."""
     candidate, number = folder, 1
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            candidate = folder.with_name(f"{folder.name}-{number}")
+        else:
+            return candidate
 
 
 def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:

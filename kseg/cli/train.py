@@ -21,6 +21,7 @@ from kseg.training.config import (
     SAMPLES_PER_IMAGE,
     SAMPLINGS,
     SCHEDULES,
+    TRACKERS,
     TrainConfig,
 )
 
@@ -32,9 +33,11 @@ _AUGMENT = ("flip", "flip_vertical", "scale", "rotation", "color")
 
 def size(text: str) -> list[int]:
     """Read `HxW`, for example `360x480`, or one number for a square."""
-    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,30})(?:[x,]([0-9]{1,30}))?", text.strip().lower())
     if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no size; write HEIGHTxWIDTH, for example 360x480")
+        raise argparse.ArgumentTypeError(
+            f"'{printable(text, 60)}' is no size; write HEIGHTxWIDTH, for example 360x480"
+        )
     return [int(match[1]), int(match[2] or match[1])]
 
 
@@ -60,11 +63,11 @@ def scale_range(text: str) -> list[float]:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers that are at least `least`."""
+    """Return a reader of whole numbers that are at least `least`; `TrainConfig` knows the most."""
 
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d+", text.strip()) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"'{text}' must be a whole number >= {least}")
+        if not re.fullmatch(r"[0-9]{1,30}", text.strip()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"'{printable(text, 60)}' must be a whole number >= {least}")
         return int(text)
 
     return read
@@ -72,15 +75,11 @@ def whole(least: int) -> Callable[[str], int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; none has a default here, so that only those given are compared on resume."""
-    count = whole(1)
     run = parser.add_argument_group("run")
     _add(run, "--out", metavar="RUN", required=True, help="run folder that is made")
     stages = 'JSON list of stages, trained one after the other: {"name": ..., arguments of training}'
     _add(run, "--stages", metavar="FILE", help=stages)
     _add(run, "--resume", action="store_true", help="go on behind the last finished epoch of RUN")
-    _add(
-        run, "--seed", type=whole(0), metavar="N", help="of weights, dropout, shuffling and augmentation (0)"
-    )
     board = run.add_mutually_exclusive_group()
     _add(
         board,
@@ -89,6 +88,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: if TensorBoard is installed",
     )
     _add(board, "--no-tensorboard", action="store_false", dest="tensorboard", help="write none")
+    track = "also send the curves to wandb or mlflow (an extra each); may be given several times"
+    _add(run, "--track", action="append", choices=TRACKERS, help=track)
+    add_job_arguments(parser)
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of data, model, fitting and augmentation."""
+    count = whole(1)
     _data_arguments(parser.add_argument_group("data"), count)
     net = parser.add_argument_group("model")
     _add(net, "--model", metavar="NAME", help="model (see: kseg models)")
@@ -108,6 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="arguments of the model (see: kseg models NAME)",
     )
+    seed = "of weights, dropout, shuffling and augmentation (0)"
+    _add(net, "--seed", type=whole(0), metavar="N", help=seed)
     _add(net, "--precision", choices=PRECISIONS, help="default: time them here, take the fastest")
     _fitting_arguments(parser.add_argument_group("fitting"), count)
     augment = parser.add_argument_group("augmentation")
@@ -206,7 +215,7 @@ def to_config(args: argparse.Namespace) -> TrainConfig:
     missing = [f"--{name}" for name in ("model", "data") if name not in given]
     if missing:
         raise UsageError(
-            f"kseg train needs {' and '.join(missing)}: see `kseg models` for models; data is a folder, "
+            f"missing {' and '.join(missing)}: see `kseg models` for models; data is a folder, "
             "tfds:NAME or sample:nuclei"
         )
     return TrainConfig.from_dict(given)
@@ -242,7 +251,12 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     from kseg.cli.output import closing_line, console
     from kseg.training import record
 
-    score = "no val split" if result["val_miou"] is None else f"val mIoU {result['val_miou']:.4f}"
+    score = "no val split" if result["val_miou"] is None else f"val mIoU {100 * result['val_miou']:.2f} %"
+    if not result.get("beats_chance", True):
+        score += (
+            f", no better than predicting '{printable(result['chance_class'])}' everywhere "
+            f"({100 * result['chance_miou']:.2f} %)"
+        )
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "
         f"{result['seconds']:.0f} s, {result['images_per_second']:.1f} {config.examples}/s)",

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", type=values.positive, default=default, metavar="N", help=f"{text} ({default})"
         )
-    parser.add_argument("--seed", type=int, default=0, help="of drawing and training (0)")
+    parser.add_argument("--seed", type=values.seed, default=0, help="of drawing and training (0)")
     parser.add_argument(
         "--tree",
         type=refine_options.tree_arguments,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
 
@@ -43,6 +44,15 @@ def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], 
 
 points = number(0, 100)
 """Parse points of IoU, 0 to 100: what gates compare with."""
+
+
+def seed(text: str) -> int:
+    """Parse a seed of random numbers: what numpy and Keras take, 0 to 2**32 - 1."""
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number from 0 to {2**32 - 1}, received '{text[:40]}'"
+        )
+    return int(text)
 
 
 def numbers(example: str) -> Callable[[str], tuple[float, ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kseg.metrics.chance import chance_miou, near_chance
 from kseg.metrics.confusion import SCORES, Confusion
 
 _KERAS = (
@@ -44,6 +45,8 @@ __all__ = [
     "MeanIoUPresent",
     "PixelAccuracy",
     "SegmentationMetrics",
+    "chance_miou",
+    "near_chance",
 ]
 
 

@@ -10,7 +10,6 @@ import keras
 from keras import ops
 
 from kseg import saving
-from kseg.data.sources import source_label
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
 from kseg.training.config import TrainConfig
@@ -85,18 +84,13 @@ class BestModel:
             network.compile(**evaluation(self.config, self.plan))
             found = network.evaluate(self.plan.validation, verbose=0, return_dict=True)
             scores = {f"val_{name}": float(value) for name, value in found.items()}
-            say(f"batch normalisation over {count} batches: val mIoU {scores['val_miou']:.4f}")
+            say(f"batch normalisation over {count} batches: val mIoU {100 * scores['val_miou']:.2f} %")
         saving.save(network, self.path, self._spec({**row, **scores}))
         return scores
 
     def _spec(self, row: dict[str, float | int]) -> Any:
-        hidden = ("out", "resume", "cache", "tensorboard")
-        arguments = {key: value for key, value in self.config.to_dict().items() if key not in hidden}
         # The full paths are in run.json; the model file goes to other machines.
-        arguments["data"] = source_label(self.config.data)
-        for name in ("weights", "init_from"):
-            if arguments[name] is not None:
-                arguments[name] = Path(arguments[name]).name
+        arguments = record.public_arguments(self.config)
         resolved = self.plan.to_dict()
         recipe = {
             "arguments": arguments,

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: stop on NaN, keep the best model, write history and checkpoint, report."""
+"""Callbacks of a training run: keep the best model, write history and checkpoint, report."""
 
 from __future__ import annotations
 
@@ -14,53 +14,16 @@ import keras
 import numpy as np
 
 from kseg import files
-from kseg.errors import KsegError
 from kseg.interrupts import DeferredInterrupt
 from kseg.training import checkpoint
 from kseg.training.averaging import AverageWeights
+from kseg.training.divergence import StopOnDivergence
 from kseg.training.optimizers import learning_rate
 
 HISTORY = "history.csv"
 MONITOR = "val_miou"
 
 Row = checkpoint.Row
-
-
-class TrainingDivergedError(KsegError):
-    """The loss is no longer a number."""
-
-    exit_code = 1
-
-
-class StopOnNaN(keras.callbacks.Callback):
-    """Raise `TrainingDivergedError` at the first step whose loss is NaN or infinite.
-
-    Args:
-        loss: what the message calls the loss.
-
-    Raises:
-        TrainingDivergedError: names loss, epoch, step and learning rate, and what to try.
-    """
-
-    def __init__(self, loss: str = "loss") -> None:
-        super().__init__()
-        self.loss = loss
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        value = float(np.asarray((logs or {}).get("loss", 0.0)))
-        if math.isfinite(value):
-            return
-        params = self.params or {}
-        rate = learning_rate(self.model.optimizer)
-        raise TrainingDivergedError(
-            f"The loss ({self.loss}) became {value} in epoch {self._epoch + 1}, step {batch + 1} of "
-            f"{params.get('steps') or '?'}, at learning rate {rate:.3g}. Try a lower --learning-rate, more "
-            "--warmup-steps, --clip-norm 1 or --precision float32, with another --out"
-        )
 
 
 class SetEpoch(keras.callbacks.Callback):
@@ -87,6 +50,7 @@ class Recorder(keras.callbacks.Callback):
         patience: stop after so many epochs without a better score; None: never.
         images: training examples of one epoch.
         examples: what they are called: images, crops or patches.
+        watch: stands before this callback; an epoch that it calls far is never the best. None: none is.
         say: prints one line.
     """
 
@@ -100,6 +64,7 @@ class Recorder(keras.callbacks.Callback):
         patience: int | None,
         images: int,
         examples: str = "images",
+        watch: StopOnDivergence | None = None,
         say: Callable[[str], None] | None,
     ) -> None:
         super().__init__()
@@ -110,6 +75,7 @@ class Recorder(keras.callbacks.Callback):
         self.patience = patience
         self.images = images
         self.examples = examples
+        self.watch = watch
         self.say = say
         self.rows: list[Row] = []
         self.best: Row | None = None
@@ -131,7 +97,8 @@ class Recorder(keras.callbacks.Callback):
 
     def meta(self) -> dict[str, Any]:
         """Return what the checkpoint keeps of this callback, JSON-ready."""
-        return {"rows": self.rows, "best": self.best, "step": self.average.step if self.average else 0}
+        meta = {"rows": self.rows, "best": self.best, "step": self.average.step if self.average else 0}
+        return meta if self.watch is None else {**meta, "divergence": self.watch.state()}
 
     def restore(self, meta: checkpoint.Meta, average: list[np.ndarray]) -> None:
         """Continue from a checkpoint's `meta()` and averaged weights."""
@@ -139,6 +106,9 @@ class Recorder(keras.callbacks.Callback):
         self.best = meta.best
         if self.average is not None:
             self.average.restore(meta.step, average)
+        # Checkpoints of 0.1 do not have it.
+        if self.watch is not None and meta.divergence is not None:
+            self.watch.restore(meta.divergence)
         self._write_history()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -186,6 +156,8 @@ class Recorder(keras.callbacks.Callback):
         return self.images * share / max(steps[-1] - steps[0], 1e-9)
 
     def _is_best(self, row: Row) -> bool:
+        if self.watch is not None and self.watch.far:
+            return False
         if not self.validated:
             return True
         if MONITOR not in row:
@@ -203,7 +175,9 @@ class Recorder(keras.callbacks.Callback):
     def _line(self, row: Row, improved: bool) -> str:
         epochs = (self.params or {}).get("epochs", "?")
         parts = [f"epoch {row['epoch']}/{epochs}"]
-        parts += [f"{name} {row[name]:.4f}" for name in ("loss", "miou", "val_loss", MONITOR) if name in row]
+        scores = {name: row[name] for name in ("loss", "miou", "val_loss", MONITOR) if name in row}
+        for name, value in in_percent(scores).items():
+            parts.append(f"{name[:-2]} {value:.2f} %" if name.endswith("%") else f"{name} {value:.4f}")
         if improved and self.validated:
             parts[-1] += " (best)"
         parts.append(f"lr {row['learning_rate']:.2e}")
@@ -228,3 +202,24 @@ class StopBetweenSteps(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self._interrupt.check()
+
+
+class PercentBar(keras.callbacks.ProgbarLogger):
+    """Keras' progress bar with scores in per cent, as every command of kseg prints them."""
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        super().on_train_batch_end(batch, in_percent(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, in_percent(logs or {}))
+
+
+def in_percent(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `logs` with mean IoU as `mIoU %` in 0..100 in place of `miou` in 0..1, for people."""
+    shown = {}
+    for name, value in logs.items():
+        if name.endswith("miou"):
+            shown[f"{name[:-4]}mIoU %"] = 100 * value
+        else:
+            shown[name] = value
+    return shown

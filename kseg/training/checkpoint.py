@@ -23,6 +23,14 @@ Row = dict[str, float | int]
 _NEEDED = ("epoch", "total_seconds", "images_per_second")
 
 
+class Divergence(records.Record, frozen=True):
+    """How far the loss is from its start (`kseg.training.divergence`)."""
+
+    start: float | None
+    value: float
+    in_a_row: records.Count
+
+
 class Meta(records.Record, frozen=True):
     """What a checkpoint says besides its arrays.
 
@@ -30,11 +38,13 @@ class Meta(records.Record, frozen=True):
         rows: the history, one row per finished epoch.
         best: the row of the best epoch.
         step: steps that the averaged weights have seen.
+        divergence: None in checkpoints of 0.1.
     """
 
     rows: list[Row]
     best: Row | None
     step: records.Count
+    divergence: Divergence | None = None
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, start=1):

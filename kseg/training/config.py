@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kseg import records
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, check_choice, did_you_mean
+from kseg.text import printable
 
 SAMPLES_PER_IMAGE = 64
 SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
@@ -20,13 +20,83 @@ OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 CACHES = ("auto", "memory", "none")
 RESIZE = ("none", "stretch", "fit")
 
 # Fields that may differ when a run is resumed: they name the place or what is shown, not the numbers.
-_NOT_COMPARED = ("out", "resume", "cache", "tensorboard")
+_NOT_COMPARED = ("out", "resume", "cache", "tensorboard", "track")
 
 Size = tuple[int, int]
+
+# Beyond these a value is a slip of the keyboard. float32 ends at 3e38, and squares of a rate are taken.
+MOST = 1e10
+MOST_SIDE = 2**15
+MOST_PIXELS = 2**28
+# numpy's generators take no more, and Keras seeds them.
+MOST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be.
+
+    Args:
+        least: the smallest value.
+        most: the largest.
+        whole: whether it must be a whole number.
+        above: whether `least` itself is too small.
+        below: whether `most` itself is too large.
+        optional: whether None is a value too.
+    """
+
+    least: float
+    most: float
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise UsageError, which names argument, range and what was received, if `value` is outside."""
+        if value is None and self.optional:
+            return
+        kind = int if self.whole else int | float
+        inside = isinstance(value, kind) and not isinstance(value, bool) and self.least <= value <= self.most
+        if not inside or (self.above and value == self.least) or (self.below and value == self.most):
+            huge = isinstance(value, int) and value.bit_length() > 256
+            shown = f"an integer of {value.bit_length()} bits" if huge else printable(repr(value), 60)
+            raise UsageError(f"Argument `{name}` must be {self}. Received: {name}={shown}")
+
+    def __str__(self) -> str:
+        noun = "a whole number" if self.whole else "a number"
+        low, high = (f"{bound:.15g}" for bound in (self.least, self.most))
+        return f"{noun} {'>' if self.above else '>='} {low} and {'<' if self.below else '<='} {high}"
+
+
+def _whole(least: int, most: int, optional: bool = False) -> Range:
+    return Range(least, most, whole=True, optional=optional)
+
+
+# The one table of ranges: the command line and Python meet it in `TrainConfig`.
+RANGES = {
+    "epochs": _whole(1, 10**6),
+    "batch_size": _whole(1, 2**16),
+    "seed": _whole(0, MOST_SEED),
+    "bn_batches": _whole(0, 10**6),
+    "limit": _whole(1, 2**31, optional=True),
+    "val_limit": _whole(1, 2**31, optional=True),
+    "patience": _whole(1, 10**6, optional=True),
+    "val_every": _whole(1, 10**6, optional=True),
+    "samples_per_image": _whole(1, 10**6, optional=True),
+    "warmup_steps": _whole(0, 2**31, optional=True),
+    "learning_rate": Range(0, MOST, above=True),
+    "clip_norm": Range(0, MOST, above=True, optional=True),
+    "weight_decay": Range(0, 1e3),
+    "class_weights_power": Range(0, 10),
+    "ema": Range(0, 1, below=True, optional=True),
+    "momentum": Range(0, 1, below=True),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +161,8 @@ class TrainConfig:
             training batches (DeconvNet takes 500). 0: keep the moving averages.
         cache: keep decoded images in memory: `"auto"` (if they fit), `"memory"` or `"none"`.
         tensorboard: write TensorBoard files. None: if TensorBoard is installed (TensorFlow backend only).
+        track: where the curves go besides: any of `"tensorboard"`, `"wandb"`, `"mlflow"`, each by the extra
+            of its name and configured by its own environment variables (`WANDB_MODE`, `MLFLOW_TRACKING_URI`).
 
     Raises:
         UsageError: if a value is out of range.
@@ -140,6 +212,7 @@ class TrainConfig:
     bn_batches: int = 0
     cache: Literal["auto", "memory", "none"] = "auto"
     tensorboard: bool | None = None
+    track: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -154,37 +227,21 @@ class TrainConfig:
         for name, choices in (("resize", RESIZE), ("crops", CROPS)):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
-        for name in ("epochs", "batch_size"):
-            _check_range(name, getattr(self, name), 1)
-        _check_range("bn_batches", self.bn_batches, 0)
-        for name in ("limit", "val_limit", "patience", "val_every", "samples_per_image"):
-            _check_range(name, getattr(self, name), 1, optional=True)
-        _check_range("warmup_steps", self.warmup_steps, 0, optional=True)
-        _check_range("seed", self.seed, 0)
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"Argument `{name}` must be positive. Received: {name}={value!r}")
-        for name in ("weight_decay", "class_weights_power"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"Argument `{name}` must be >= 0. Received: {name}={getattr(self, name)!r}")
-        for name in ("ema", "momentum"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise UsageError(f"Argument `{name}` must be in [0, 1). Received: {name}={value!r}")
+        if isinstance(self.track, str):
+            object.__setattr__(self, "track", (self.track,))
+        for name in self.track:
+            check_choice("track", name, TRACKERS)
+        if self.tensorboard is False and "tensorboard" in self.track:
+            raise UsageError("Argument `track` holds 'tensorboard', and `tensorboard` is False: choose one")
+        for name, bounds in RANGES.items():
+            bounds.check(name, getattr(self, name))
         self._check_parts()
         for name in ("size", "crop"):
             object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
 
     def _check_parts(self) -> None:
         """Check what trains only a part of the network or of the images."""
-        for pattern, factor in self.lr_multipliers.items():
-            number = isinstance(factor, int | float) and not isinstance(factor, bool)
-            if not number or not 0 < factor < math.inf:
-                raise UsageError(
-                    "A learning rate multiplier must be a positive number; `freeze` keeps layers fixed. "
-                    f"Received: {pattern!r}: {factor!r}"
-                )
+        check_factors(self.lr_multipliers)
         if self.freeze == "":
             raise UsageError("Argument `freeze` must be a regular expression. Received: freeze=''")
         if self.samples_per_image is not None and self.sampling == "all":
@@ -261,17 +318,53 @@ class TrainConfig:
         ]
 
 
-def _check_range(name: str, value: int | None, least: int, optional: bool = False) -> None:
-    if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageError(f"Argument `{name}` must be a whole number >= {least}. Received: {name}={value!r}")
+def check_factors(rules: Mapping[str, Any]) -> None:
+    """Check learning-rate multipliers.
+
+    Raises:
+        UsageError: for one that is not positive: weight decay would go on with a multiplier of 0, and batch
+            normalisation's statistics too.
+    """
+    for rule, factor in rules.items():
+        number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not number or not 0 < factor <= MOST:
+            raise UsageError(
+                f"A learning rate multiplier must be a positive number, at most {MOST:g}; `freeze` holds "
+                f"layers still (--freeze REGEX). Received: {rule!r}: {factor!r}"
+            )
+
+
+def check_step(batch_size: int, crop: Size) -> None:
+    """Check that one training step has a number of pixels that a machine can hold.
+
+    Raises:
+        UsageError: beyond 2**28 pixels (3 GB of input alone).
+    """
+    pixels = batch_size * crop[0] * crop[1]
+    if pixels > MOST_PIXELS:
+        what = (
+            f"{batch_size} images of {crop[0]} x {crop[1]} have"
+            if batch_size > 1
+            else f"{crop[0]} x {crop[1]} are"
+        )
+        raise UsageError(
+            f"{what} {pixels:,} pixels; at most {MOST_PIXELS:,} are trained on at once. "
+            f"Lower {'`batch_size`, or' if batch_size > 1 else '`size` or'} `crop`"
+        )
 
 
 def _checked_size(name: str, value: Any) -> Size | None:
     if value is None:
         return None
-    sides = tuple(value)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise UsageError(f"Argument `{name}` must be (height, width), both >= 1. Received: {name}={value!r}")
-    return sides[0], sides[1]
+    sides = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(sides) != 2 or not all(_is_whole(side) and 1 <= side <= MOST_SIDE for side in sides):
+        raise UsageError(
+            f"Argument `{name}` must be (height, width), both >= 1 and <= {MOST_SIDE}. "
+            f"Received: {name}={printable(repr(value), 60)}"
+        )
+    check_step(1, sides)
+    return sides
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kseg.errors import UsageError, did_you_mean
+from kseg.training.config import check_factors
 
 
 def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable]) -> dict[str, float]:
@@ -20,8 +21,9 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
         variables: the trainable variables.
 
     Raises:
-        UsageError: if an expression is wrong or names no variable.
+        UsageError: if an expression is wrong or names no variable, or a factor is not positive.
     """
+    check_factors(rules)
     found: dict[str, float] = {}
     used: set[str] = set()
     for variable in variables:
@@ -55,8 +57,13 @@ def with_multipliers(
     """Return `optimizer_class` with the step of each variable in `factors` multiplied.
 
     The step is what is multiplied, not the gradient, which Adam would normalise away. Weight decay, which
-    Keras applies apart from the step, stays as it is.
+    Keras applies apart from the step, stays as it is: a factor of 0 would not hold a variable still, so it is
+    refused (`freeze` does).
+
+    Raises:
+        UsageError: for a factor that is not positive.
     """
+    check_factors(factors)
 
     class Multiplied(optimizer_class):  # type: ignore[misc, valid-type]
         def build(self, variables: Any) -> None:

@@ -19,7 +19,7 @@ from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
 from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
-from kseg.training.config import Size, TrainConfig
+from kseg.training.config import Size, TrainConfig, check_step
 from kseg.training.feeding import training_batches, training_samples, validation_batches
 from kseg.training.normalizing import settle_normalization, settle_versions, tell_network
 from kseg.training.precision import LEAST_STEPS
@@ -233,6 +233,8 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     seen = survey(samples, source.spec)
     _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
+    if not config.on_patches:
+        check_step(min(config.batch_size, len(samples)), crop)
     entry = models.describe(name)
     normalization = settle_normalization(entry, arguments, config, before)
     tell_network(entry, arguments, normalization)

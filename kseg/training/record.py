@@ -12,9 +12,11 @@ from typing import Any, Literal
 import keras
 
 from kseg import __version__, files, records
+from kseg.data.sources import source_label
 from kseg.errors import UsageError
 from kseg.spec import Normalization
 from kseg.text import printable
+from kseg.training.config import TrainConfig
 
 FILE = "run.json"
 MODEL = "model.keras"
@@ -98,6 +100,17 @@ class Run(records.Record, frozen=True):
     data: Data | None = None
     result: Result | None = None
     versions: dict[str, str | None] | None = None
+
+
+def public_arguments(config: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of a run as they may leave this machine: names instead of local paths."""
+    hidden = ("out", "resume", "cache", "tensorboard", "track")
+    arguments = {key: value for key, value in config.to_dict().items() if key not in hidden}
+    arguments["data"] = source_label(config.data)
+    for name in ("weights", "init_from"):
+        if arguments[name] is not None:
+            arguments[name] = Path(arguments[name]).name
+    return arguments
 
 
 def read(run: Path, *, to_resume: bool = False) -> dict[str, Any] | None:

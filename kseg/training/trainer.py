@@ -6,28 +6,25 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kseg.errors import UsageError, require
+from kseg.data.statistics import ClassCounts, id_counts
+from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt
+from kseg.locks import FILE as LOCK
+from kseg.locks import FolderLock, is_unused
+from kseg.metrics import chance_miou, near_chance
 from kseg.models.shapes import shapes_only
 from kseg.text import printable
-from kseg.training import checkpoint, precision, record, start
+from kseg.training import checkpoint, precision, record, start, tracking
 from kseg.training.averaging import AverageWeights
 from kseg.training.best import BestModel
-from kseg.training.callbacks import (
-    MONITOR,
-    Recorder,
-    SetEpoch,
-    StopBetweenSteps,
-    StopOnNaN,
-    TrainingDivergedError,
-)
+from kseg.training.callbacks import MONITOR, PercentBar, Recorder, SetEpoch, StopBetweenSteps
 from kseg.training.config import TrainConfig
+from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
 from kseg.training.fitted import Fitted, ValidateNetwork, compiled, labelled
 from kseg.training.plan import Plan, make_plan
 from kseg.training.reestimate import check_reestimable
@@ -41,7 +38,8 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     The folder gets `model.keras` (best validation mIoU, averaged weights, float32, any input size,
     spec inside), `history.csv`, `run.json`, `checkpoint/` and, where TensorBoard is installed,
     `tensorboard/`. Every file is written whole. After a kill at any time the same call with
-    `resume=True` continues behind the last finished epoch, and ends with the same weights.
+    `resume=True` continues behind the last finished epoch, and ends with the same weights. The folder is
+    locked (`kseg.locks`): a second training in it is refused while this one lives.
 
     Args:
         config: see `TrainConfig`.
@@ -49,20 +47,31 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
 
     Returns:
         What `run.json` holds under `"result"`: `model` (path), `best_epoch`, `epochs`, `val_miou` (None
-        without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`.
+        without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`; and with a val split
+        `chance_miou`, what predicting `chance_class` everywhere would score, and `beats_chance`. Scores are
+        in 0..1.
 
     Raises:
         UsageError: an argument is wrong, the folder is in use, or the arguments of a resumed run differ.
         DataError: the data is wrong.
-        TrainingDivergedError: the loss became NaN or infinite.
+        TrainingDivergedError: the loss became NaN or infinite, or left far above its start and stayed there;
+            no network of such an epoch is kept.
         KeyboardInterrupt: on Ctrl-C, after saying how to go on.
     """
-    say = say or to_stderr
+    lock = FolderLock(config.out)
+    try:
+        return _train(config, say or to_stderr, lock)
+    finally:
+        lock.drop()
+
+
+def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     run = Path(config.out)
-    before = _open_run(run, config)
+    before = _open_run(run, config, lock)
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
+    tracking.wanted(config)
     plan = make_plan(config, before, say)
     plan.precision, plan.precision_reason = settle_precision(config, plan, before)
     keras.utils.set_random_seed(config.seed)
@@ -76,6 +85,8 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         start.adapt(fitted.network, plan.batches, say, known=copied)
     say(f"precision {plan.precision}: {plan.precision_reason}")
     # From here on there is a run folder: every wrong argument was found before.
+    if not _claim(run, lock, before):
+        say(f"{run} cannot be locked on this file system: start no second training in it")
     info = _start_record(run, config, plan, before)
     try:
         result = _fit(run, config, plan, fitted, info, say)
@@ -97,18 +108,21 @@ def to_stderr(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:
+def _open_run(run: Path, config: TrainConfig, lock: FolderLock) -> dict[str, Any] | None:
     """Return the record of the run to resume, or None for a fresh one; refuse a folder in use."""
     if run.exists() and not run.is_dir():
         raise UsageError(f"Argument `out` must be a folder. '{run}' is a file")
     before = record.read(run, to_resume=config.resume)
+    # Nothing is locked, that is written, in a folder that is not a run's or whose run is over.
+    if before.get("status") != "finished" if before else (run / LOCK).is_file():
+        lock.take()
     if not config.resume:
-        if run.is_dir() and any(run.iterdir()):
+        if run.is_dir() and not is_unused(run):
             hint = "continue it with --resume, or give" if before else "give"
             raise UsageError(f"The run folder '{run}' is not empty: {hint} another --out")
         return None
     if before is None:
-        if run.is_dir() and any(run.iterdir()):
+        if run.is_dir() and not is_unused(run):
             raise UsageError(f"There is nothing to resume in '{run}': it holds files, but no run.json")
         return None
     changed = config.differences(TrainConfig.from_dict(before["arguments"]))
@@ -118,6 +132,16 @@ def _open_run(run: Path, config: TrainConfig) -> dict[str, Any] | None:
             "arguments it has, or give another --out"
         )
     return before
+
+
+def _claim(run: Path, lock: FolderLock, before: dict[str, Any] | None) -> bool:
+    """Make the run folder and lock it; False where the file system has no locks."""
+    run.mkdir(parents=True, exist_ok=True)
+    locked = lock.take()
+    if before is None and not is_unused(run):
+        # Another training began and ended while this one was being planned.
+        raise UsageError(f"The run folder '{run}' is no longer empty: give another --out")
+    return locked
 
 
 def _start_record(
@@ -135,6 +159,7 @@ def _start_record(
     }
     if before is not None:
         info["started"] = before["started"]
+        info["tracking"] = before.get("tracking", {})
         info["resumed"] = [*before.get("resumed", []), record.now()]
     record.write(run, info)
     return info
@@ -157,6 +182,7 @@ def _fit(
     average = AverageWeights(plan.ema, plan.average_every, network) if plan.ema else None
     saver = BestModel(run, config, plan, info, network, average)
     terminal = sys.stdout.isatty()
+    watch = StopOnDivergence(config.loss)
     recorder = Recorder(
         run,
         saver,
@@ -165,6 +191,7 @@ def _fit(
         patience=config.patience,
         images=plan.images_per_epoch,
         examples=config.examples,
+        watch=watch,
         say=None if terminal else say,
     )
     stored = checkpoint.load(run) if config.resume else None
@@ -172,16 +199,19 @@ def _fit(
         meta, arrays = stored
         recorder.restore(meta, checkpoint.restore(fitted.form, arrays))
         say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
-    callbacks: list[keras.callbacks.Callback] = [SetEpoch(plan.batches), StopOnNaN(config.loss)]
+    callbacks: list[keras.callbacks.Callback] = [SetEpoch(plan.batches), watch]
     callbacks += [average] if average else []
     plain = fitted.is_plain
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
-        with DeferredInterrupt() as interrupt:
+        done = recorder.epochs_done * plan.steps_per_epoch
+        ids = info.setdefault("tracking", {})
+        tracked = tracking.tracked(config, run, done, ids, lambda: record.write(run, info))
+        with tracked as trackers, DeferredInterrupt() as interrupt:
             if not plain:
                 callbacks.append(
                     ValidateNetwork(network, plan.validation, plan.validated_epochs, average, interrupt.check)
                 )
-            callbacks += [start.Anneal(network, config.epochs), recorder, *_tensorboard(run, config)]
+            callbacks += [start.Anneal(network, config.epochs), recorder]
             fitted.form.fit(
                 fitted.feed(plan.batches),
                 validation_data=plan.validation if plain else None,
@@ -189,9 +219,15 @@ def _fit(
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,
                 initial_epoch=recorder.epochs_done,
-                callbacks=[*callbacks, StopBetweenSteps(interrupt)],
+                callbacks=[
+                    *callbacks,
+                    *trackers,
+                    *([PercentBar()] if terminal else []),
+                    StopBetweenSteps(interrupt),
+                ],
                 verbose=1 if terminal else 0,
             )
+    watch.judge()
     result = _result(run, plan, recorder)
     if config.bn_batches:
         result |= saver.reestimate(recorder.best or recorder.rows[-1], config.bn_batches, say)
@@ -213,17 +249,6 @@ def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | N
     return choice.policy, choice.reason
 
 
-def _tensorboard(run: Path, config: TrainConfig) -> list[keras.callbacks.Callback]:
-    wanted = config.tensorboard
-    if wanted is None:
-        # Keras writes these files with TensorFlow; history.csv is there on every backend.
-        wanted = keras.backend.backend() == "tensorflow" and find_spec("tensorboard") is not None
-    if not wanted:
-        return []
-    require("tensorboard", "tensorboard")
-    return [keras.callbacks.TensorBoard(log_dir=os.fspath(run / "tensorboard"), write_graph=False)]
-
-
 def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
     last = recorder.rows[-1]
     best = recorder.best or last
@@ -236,4 +261,22 @@ def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
         "seconds": last["total_seconds"],
         "steps": recorder.epochs_done * plan.steps_per_epoch,
         "images_per_second": statistics.median(float(row["images_per_second"]) for row in recorder.rows),
+        **_chance(plan, best.get(MONITOR)),
+    }
+
+
+def _chance(plan: Plan, score: float | None) -> dict[str, Any]:
+    """Return what a constant prediction scores on the validation truth, and whether `score` is more."""
+    if plan.validation is None or score is None:
+        return {}
+    counts = ClassCounts(plan.spec.num_classes, plan.spec.ignore_id)
+    for index in range(len(plan.validation)):
+        counts.add(id_counts(plan.validation[index][1]))
+    if not counts.valid:
+        return {}
+    chance = chance_miou(counts.pixels)
+    return {
+        "chance_miou": chance,
+        "chance_class": plan.spec.classes[int(counts.pixels.argmax())],
+        "beats_chance": not near_chance(score, chance),
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kseg import files
 from kseg.errors import DataError
@@ -16,10 +18,12 @@ _MOST_BYTES = 16 * 2**20
 # What is worth a chart, in this order; each is drawn with its `val_` twin.
 CHARTS = {
     "loss": "Loss",
-    "miou": "Mean IoU",
-    "pixel_acc": "Pixel accuracy",
+    "miou": "Mean IoU, %",
+    "pixel_acc": "Pixel accuracy, %",
     "learning_rate": "Learning rate",
 }
+# The history has shares in 0..1; what people read is per cent.
+_SHARES = ("miou", "pixel_acc")
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
@@ -64,12 +68,15 @@ def epochs(history: dict[str, list[float]]) -> list[float]:
 
 
 def charts(history: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]:
-    """Group columns into charts: title -> {"train": values, "val": values}, what has a number only."""
+    """Group columns into charts: title -> {"train": values, "val": values}, what has a number only.
+
+    Scores come in 0..1 and are returned in per cent.
+    """
     grouped = {}
     for name, title in CHARTS.items():
         pairs = {"train": history.get(name), "val": history.get(f"val_{name}")}
         series = {
-            label: values
+            label: [100 * value for value in values] if name in _SHARES else values
             for label, values in pairs.items()
             if values is not None and any(math.isfinite(value) for value in values)
         }
@@ -91,16 +98,11 @@ def plot_history(history_csv: str | os.PathLike[str], png: str | os.PathLike[str
     Raises:
         DataError: if the CSV cannot be read or has none of these columns.
     """
-    # The object interface with the Agg canvas: needs no display and leaves pyplot's state alone.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     history = read_history(history_csv)
     grouped = charts(history)
     if not grouped:
         raise DataError(f"The history '{history_csv}' has none of the columns {', '.join(CHARTS)}.")
-    figure = Figure(figsize=(4.6 * len(grouped), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(4.6 * len(grouped))
     numbers = epochs(history)
     for index, (title, series) in enumerate(grouped.items()):
         axes = figure.add_subplot(1, len(grouped), index + 1)
@@ -114,6 +116,49 @@ def plot_history(history_csv: str | os.PathLike[str], png: str | os.PathLike[str
         axes.spines[["top", "right"]].set_visible(False)
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=9)
+    return _written(figure, png)
+
+
+def plot_rates(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float, png: str | os.PathLike[str]
+) -> Path:
+    """Draw the loss over the learning rate (logarithmic) of a range test, the suggested rate marked.
+
+    Args:
+        rates: of each step.
+        losses: of each step, as many.
+        suggestion: the rate that is marked.
+        png: where the picture goes; written whole or not at all.
+
+    Returns:
+        The path of the picture.
+    """
+    figure = _figure(5.6)
+    axes = figure.add_subplot()
+    axes.plot(rates, losses, color="#2563eb", linewidth=1.8)
+    axes.axvline(suggestion, color="#ea580c", linewidth=1.4, label=f"suggested: {suggestion:.2g}")
+    axes.set_xscale("log")
+    # What breaks away at the end would flatten everything before it.
+    axes.set_ylim(top=min(max(losses), 1.5 * losses[0]) * 1.05)
+    axes.set_title("Loss (smoothed)", fontsize=11)
+    axes.set_xlabel("learning rate")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    return _written(figure, png)
+
+
+def _figure(width: float) -> Any:
+    # The object interface with the Agg canvas: needs no display and leaves pyplot's state alone.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _written(figure: Any, png: str | os.PathLike[str]) -> Path:
     with files.atomic(png) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
     return Path(png)

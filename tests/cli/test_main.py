@@ -89,3 +89,19 @@ def test_help_imports_neither_keras_nor_tensorflow():
         "sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow', 'jax')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", [str(2**40), "-1", "9" * 5000, "1.5"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train-segments", "m.keras", "--data", "d", "--out", "s.keras"],
+        ["export", "m.keras", "--to", "onnx", "--out", "m.onnx"],
+        ["benchmark", "m.keras"],
+    ],
+)
+def test_a_seed_that_numpy_does_not_take_is_one_line(words, value, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*words, "--seed", value])
+    assert caught.value.code == 2
+    assert "argument --seed" in " ".join(capsys.readouterr().err.split())

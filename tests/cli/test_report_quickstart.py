@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -101,7 +102,15 @@ def test_quickstart_stops_at_the_first_step_that_fails(
 
 
 def test_quickstart_overwrites_nothing(tmp_path: Path) -> None:
-    assert quickstart._free(tmp_path / "run") == tmp_path / "run"
-    for name in ("run", "run-2"):
-        (tmp_path / name).mkdir()
-    assert quickstart._free(tmp_path / "run") == tmp_path / "run-3"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    (tmp_path / "run-2").write_text("mine")
+    assert quickstart._claim(tmp_path / "run") == tmp_path / "run-3"
+    assert (tmp_path / "run" / "notes.txt").read_text() == (tmp_path / "run-2").read_text() == "mine"
+
+
+def test_two_quickstarts_at_once_have_a_folder_each(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: quickstart._claim(tmp_path / "runs" / "q"), range(8)))
+    assert len(set(folders)) == 8
+    assert all(folder.is_dir() for folder in folders)

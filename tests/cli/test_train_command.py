@@ -60,7 +60,7 @@ def test_resuming_takes_what_was_not_given_from_the_run(tmp_path: Path) -> None:
 
 
 def test_missing_and_contradicting_options_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needs --model and --data"):
+    with pytest.raises(UsageError, match="missing --model and --data"):
         command.to_config(parse("--resume", "--out", str(tmp_path)))
     with pytest.raises(UsageError, match="--no-augment excludes --flip"):
         command.to_config(parse("--model", "m", "--data", "d", "--out", "o", "--no-augment", "--flip", "0.5"))
@@ -86,6 +86,44 @@ def test_bad_values_are_one_line_and_exit_code_2(
     assert caught.value.code == 2
     error = " ".join(capsys.readouterr().err.split())
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--learning-rate", "inf", "`learning_rate` must be a number > 0 and <= 10000000000"),
+        ("--learning-rate", "nan", "learning_rate=nan"),
+        ("--learning-rate", "-1", "learning_rate=-1.0"),
+        ("--seed", str(2**40), "`seed` must be a whole number >= 0 and <= 4294967295"),
+        ("--seed", "9" * 5000, "must be a whole number >= 0"),
+        ("--epochs", "9" * 15, "`epochs` must be"),
+        ("--batch-size", str(10**9), "`batch_size` must be"),
+        ("--size", "99999999x99999999", "`size` must be"),
+        ("--size", "30000x30000", "900,000,000 pixels"),
+    ],
+)
+def test_absurd_numbers_are_one_line_that_names_the_range(
+    option: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    try:
+        code = main(["train", "--model", "unet", "--data", "sample:nuclei", "--out", str(out), option, value])
+    except SystemExit as left:
+        code = left.code
+    assert code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error
+    assert "internal error" not in error
+    assert len(error) < 300
+    assert not out.exists()
+
+
+def test_a_step_beyond_all_memory_is_refused_before_it_is_tried(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--model", "unet", "--data", "sample:nuclei", "--out", str(tmp_path / "run")]
+    assert main([*words, "--size", "8192x8192"]) == 2
+    assert "8 images of 8192 x 8192 have 536,870,912 pixels" in " ".join(capsys.readouterr().err.split())
 
 
 def test_an_unknown_model_is_one_line_and_leaves_no_folder(

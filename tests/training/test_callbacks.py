@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from kseg.errors import ArtefactError, KsegError
+from kseg.metrics import MeanIoU
 from kseg.training import AverageWeights, StopOnNaN, TrainingDivergedError, checkpoint
-from kseg.training.callbacks import HISTORY, Recorder
+from kseg.training.callbacks import HISTORY, PercentBar, Recorder
 from kseg.training.config import TrainConfig
 from kseg.training.optimizers import create_optimizer
 
@@ -108,9 +109,23 @@ def test_history_has_a_line_per_epoch_and_empty_cells_where_not_validated(tmp_pa
         rows = list(csv.DictReader(handle))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["val_miou"] for row in rows] == ["", "0.25"]
+    assert float(rows[1]["val_miou"]) == 0.25, "files keep the scale of Keras' metrics"
     assert float(rows[1]["total_seconds"]) >= float(rows[0]["total_seconds"])
     assert float(rows[0]["learning_rate"]) == pytest.approx(0.01)
-    assert lines[1].startswith("epoch 2/2  loss 1.0000  val_miou 0.2500 (best)")
+    assert lines[1].startswith("epoch 2/2  loss 1.0000  val_mIoU 25.00 % (best)")
+
+
+def test_the_progress_bar_of_a_terminal_shows_per_cent(capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs))
+    score = MeanIoU(num_classes=2, name="miou")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=[score])
+    images, masks = np.ones((2, 4, 4, 3), "float32"), np.zeros((2, 4, 4), "int32")
+    history = model.fit(images, masks, validation_data=(images, masks), callbacks=[PercentBar()], verbose=1)
+    printed = capsys.readouterr().out
+    for name, key in (("mIoU %", "miou"), ("val_mIoU %", "val_miou")):
+        assert f" {name}: {100 * history.history[key][-1]:.4f}" in printed
+    assert "miou:" not in printed
 
 
 def test_checkpoint_restores_weights_optimizer_dropout_seed_and_average(tmp_path: Path) -> None:

@@ -45,6 +45,29 @@ def test_rules_that_make_no_sense_are_refused(rules: dict, message: str) -> None
         multipliers(rules, toy().trainable_variables)
 
 
+@pytest.mark.parametrize("kind", [keras.optimizers.SGD, keras.optimizers.AdamW])
+@pytest.mark.parametrize("factor", [0, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_multiplier_of_zero_is_refused_as_decay_would_go_on(kind: type, factor: float) -> None:
+    with pytest.raises(UsageError, match=r"positive number.*`freeze`"):
+        with_multipliers(kind, {"first/kernel": factor})
+    with pytest.raises(UsageError, match=r"positive number.*`freeze`"):
+        multipliers({"first": factor}, toy().trainable_variables)
+
+
+def test_freezing_holds_still_what_decay_and_statistics_would_move() -> None:
+    image = keras.Input((3,))
+    x = keras.layers.BatchNormalization(name="first_bn")(keras.layers.Dense(4, name="first")(image))
+    model = keras.Model(image, keras.layers.Dense(2, name="second")(x))
+    freeze(model, "^first")
+    before = model.get_weights()
+    model.compile(keras.optimizers.AdamW(0.1, weight_decay=0.5), "mse")
+    model.train_on_batch(np.ones((4, 3), "float32"), np.ones((4, 2), "float32"))
+    after = model.get_weights()
+    for old, new in zip(before[:6], after[:6], strict=True):
+        np.testing.assert_array_equal(new, old)
+    assert not np.array_equal(after[6], before[6])
+
+
 def test_frozen_layers_are_not_trained() -> None:
     model = toy()
     assert freeze(model, "^first") == ["first"]

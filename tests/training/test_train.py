@@ -115,6 +115,7 @@ def test_a_run_folder_has_model_history_and_record(finished: Finished, folder: P
     assert result["val_miou"] == pytest.approx(best)
     assert sum(line.startswith("epoch ") for line in lines) == 3
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert result["beats_chance"] is (result["val_miou"] > result["chance_miou"] + 0.01)
 
 
 def test_the_model_carries_its_spec_and_takes_any_size(finished: Finished) -> None:
@@ -164,13 +165,13 @@ def test_kill_and_resume_ends_with_the_weights_of_an_uninterrupted_run(
     # After its second checkpoint the process waits inside epoch 3, so that the kill cannot come too late.
     code = (
         "import json, sys, time\n"
-        "from kseg.training import TrainConfig, callbacks, train\n"
-        "step = callbacks.StopOnNaN.on_train_batch_end\n"
+        "from kseg.training import TrainConfig, divergence, train\n"
+        "step = divergence.StopOnNaN.on_train_batch_end\n"
         "def slow(self, batch, logs=None):\n"
         "    step(self, batch, logs)\n"
         "    if self._epoch == 2 and batch == 1:\n"
         "        time.sleep(600)\n"
-        "callbacks.StopOnNaN.on_train_batch_end = slow\n"
+        "divergence.StopOnNaN.on_train_batch_end = slow\n"
         "train(TrainConfig.from_dict(json.loads(sys.argv[1])), print)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, json.dumps(arguments)], stdout=subprocess.DEVNULL)
@@ -216,6 +217,49 @@ def test_a_folder_in_use_is_refused(finished: Finished, folder: Path, tmp_path: 
         train(config(folder, tmp_path))
     with pytest.raises(UsageError, match="is a file"):
         train(config(folder, tmp_path / "notes.txt"))
+
+
+def test_a_second_training_in_one_folder_is_refused_while_the_first_lives(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    refused: list[str] = []
+
+    def say(line: str) -> None:
+        if line.startswith("epoch 1/"):
+            for changes in ({}, {"resume": True}):
+                with pytest.raises(
+                    UsageError, match=f"is being written to by process {os.getpid()} on "
+                ) as caught:
+                    train(config(folder, out, epochs=1, **changes), lambda line: None)
+                refused.append(str(caught.value))
+
+    train(config(folder, out, epochs=1), say)
+    assert len(refused) == 2
+    assert all(str(out) in line for line in refused)
+    assert json.loads((out / "run.json").read_text())["status"] == "finished"
+
+
+def test_of_two_trainings_that_start_together_one_is_refused(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    results: list[dict] = []
+
+    def say(line: str) -> None:
+        # The last line before the run folder is made: here the other one overtakes.
+        if line.startswith("precision "):
+            results.append(train(config(folder, out, epochs=1, seed=8), lambda line: None))
+
+    with pytest.raises(UsageError, match="no longer empty"):
+        train(config(folder, out, epochs=1), say)
+    record = json.loads((out / "run.json").read_text())
+    assert (record["arguments"]["seed"], record["result"]) == (8, results[0])
+
+
+def test_a_run_that_died_before_its_record_leaves_a_folder_that_can_be_used(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".lock").write_text("process 1 on another machine")
+    assert train(config(folder, tmp_path, epochs=1), lambda line: None)["epochs"] == 1
 
 
 def test_resuming_with_other_arguments_is_refused(finished: Finished, folder: Path) -> None:

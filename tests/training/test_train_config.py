@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -44,9 +45,24 @@ def test_differences_name_what_changes_the_numbers_only() -> None:
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"limit": 0}, "limit=0"),
         ({"seed": -1}, "seed=-1"),
-        ({"learning_rate": 0}, "`learning_rate` must be positive"),
-        ({"weight_decay": -0.1}, "`weight_decay` must be >= 0"),
-        ({"ema": 1.0}, "`ema` must be in"),
+        ({"learning_rate": 0}, "`learning_rate` must be a number > 0"),
+        ({"learning_rate": math.inf}, "learning_rate=inf"),
+        ({"learning_rate": math.nan}, "learning_rate=nan"),
+        ({"learning_rate": "fast"}, "learning_rate='fast'"),
+        ({"learning_rate": True}, "learning_rate=True"),
+        ({"clip_norm": math.nan}, "clip_norm=nan"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be a number >= 0"),
+        ({"weight_decay": math.nan}, "weight_decay=nan"),
+        ({"class_weights_power": math.inf}, "class_weights_power=inf"),
+        ({"ema": 1.0}, "`ema` must be a number >= 0 and < 1"),
+        ({"seed": 2**40}, "`seed` must be a whole number >= 0 and <= 4294967295"),
+        ({"epochs": 10**12}, "epochs=1000000000000"),
+        ({"epochs": 10**5000}, "epochs=an integer of 16610 bits"),
+        ({"batch_size": 10**9}, "batch_size=1000000000"),
+        ({"size": (10**6, 10**6)}, "both >= 1 and <= 32768"),
+        ({"size": 256}, "size=256"),
+        ({"size": (2.0, 4)}, "`size` must be"),
+        ({"crop": (32768, 32768)}, "32768 x 32768 are 1,073,741,824 pixels; at most 268,435,456"),
         ({"size": (360,)}, "`size` must be"),
         ({"crop": (0, 4)}, "`crop` must be"),
         ({"sampling": "balanced"}, "`sampling` must be one of"),
@@ -55,7 +71,7 @@ def test_differences_name_what_changes_the_numbers_only() -> None:
         ({"samples_per_image": 8}, "`samples_per_image` needs `sampling`"),
         ({"samples_per_image": 0, "sampling": "pixels"}, "samples_per_image=0"),
         ({"freeze": ""}, "`freeze` must be"),
-        ({"momentum": 1}, "`momentum` must be in"),
+        ({"momentum": 1}, "`momentum` must be a number"),
         ({"lr_multipliers": {"bias": 0.0}}, r"positive number.*freeze"),
         ({"lr_multipliers": {"bias": float("inf")}}, "positive number"),
         ({"lr_multipliers": {"bias": "two"}}, "positive number"),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from kseg import viz
 from kseg.errors import DataError
+from kseg.viz.curves import charts
 from kseg.viz.report_charts import curves_section, ticks
 
 TEXT = (
@@ -41,6 +42,14 @@ def test_plot_is_a_picture(tmp_path, text):
         assert picture.format == "PNG"
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "history.csv"]
+
+
+def test_scores_are_drawn_in_per_cent_and_read_as_they_are(tmp_path):
+    history = viz.read_history(written(tmp_path, TEXT))
+    assert history["miou"][2] == 0.4
+    assert charts(history)["Mean IoU, %"]["train"][2] == pytest.approx(40)
+    assert charts(history)["Loss"]["train"] == [2.0, 1.0, 0.5]
+    assert "Mean IoU, %" in curves_section(written(tmp_path, TEXT))
 
 
 @pytest.mark.parametrize("text", ["", "epoch,loss\n"])

@@ -52,7 +52,7 @@ def from_properties(path: Path, properties: dict[str, str], content: bytes) -> S
 
 def open_session(path: Path, options: Any = None) -> tuple[Any, Spec]:
     """Return an ONNX Runtime session (CPU) and the spec."""
-    runtime = require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "onnxruntime")
     runtime.set_default_logger_severity(4)
     content = path.read_bytes()
     try:

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 import kseg
 from kseg.cli import quiet_import
-from kseg.errors import KsegError, did_you_mean
+from kseg.errors import KsegError, did_you_mean, explained_imports
+from kseg.interrupts import Interrupted
 
 # Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
 COMMANDS = {
@@ -99,6 +100,8 @@ def _explain_os_error(error: OSError) -> str:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """Return the line that the user reads about `error`, and the exit code."""
+    if isinstance(error, Interrupted):
+        return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; files already finished are whole, nothing was half-written", INTERRUPTED
     if isinstance(error, KsegError):
@@ -119,7 +122,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         quiet_import.install()
-    return int(_load(command).run(args))
+    with explained_imports():
+        return int(_load(command).run(args))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from kseg.data.native_stderr import silent_native_stderr
 from kseg.data.palette import Color, Palette, color_counts
 from kseg.errors import DataError
 
 # Pillow warns from 89 megapixels and refuses from 179; reading between the two is a normal job here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What its readers have to say about a damaged file comes as an exception too.
+warnings.filterwarnings("ignore", module=r"PIL\..*Plugin")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
@@ -44,6 +47,7 @@ class ColorMaskError(DataError):
 
 # How PNG, JPEG, BMP, TIFF, WebP and GIF files start.
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ID_MODES = ("L", "P", "1", "I;16", "I;16B", "I;16L", "I")
 
 
@@ -58,6 +62,13 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 
 def _open(data: bytes, name: str) -> Image.Image:
     """Decode all pixels, or raise a DataError that names the fault."""
+    if not data.startswith(_TIFF):
+        return _decoded(data, name)
+    with silent_native_stderr:
+        return _decoded(data, name)
+
+
+def _decoded(data: bytes, name: str) -> Image.Image:
     if not data:
         raise DamagedFileError(f"'{name}' is empty (0 bytes). Restore or remove it")
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kseg.errors import UsageError, require
-from kseg.interrupts import DeferredInterrupt
+from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.models.summary import shapes_only
 from kseg.training import checkpoint, precision, record, start
 from kseg.training.averaging import AverageWeights
@@ -54,7 +54,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         UsageError: an argument is wrong, the folder is in use, or the arguments of a resumed run differ.
         DataError: the data is wrong.
         TrainingDivergedError: the loss became NaN or infinite.
-        KeyboardInterrupt: on Ctrl-C, after saying how to go on.
+        Interrupted: on Ctrl-C; its message says how to go on.
     """
     say = say or to_stderr
     run = Path(config.out)
@@ -78,12 +78,13 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     info = _start_record(run, config, plan, before)
     try:
         result = _fit(run, config, plan, fitted, info, say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
         epochs = len(done[0]["rows"]) if done else 0
-        say(f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}")
-        raise
+        raise Interrupted(
+            f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}"
+        ) from interrupt
     except TrainingDivergedError:
         _finish_record(run, info, "diverged")
         raise

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kseg import saving
+from kseg import saving, viz
 from kseg.cli.main import main
 from kseg.cli.predict import find_images, unique_names
 from kseg.errors import UsageError
@@ -180,6 +180,45 @@ def test_predict_writes_ids_colours_and_overlays(
         assert overlay.format == "JPEG"
         assert overlay.height > entry["height"]  # the legend
     assert listing["images"][0]["shares"] == {"dark": 0.5, "bright": 0.5}
+
+
+def test_plain_has_the_image_s_own_size_and_no_seams(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photo((700, 2000))
+    image[250:262, :] = 230
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    words = ["predict", str(model), str(tmp_path / "a.png"), "--out", str(out), "--json"]
+    assert main([*words, "--write", "mask,plain,overlay"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["images"]
+    plain = np.asarray(Image.open(entry["plain"])).astype(int)
+    assert plain.shape == image.shape
+    assert np.asarray(Image.open(entry["overlay"])).shape[1] == 2000
+    # Written by bands of rows: the same as in one go, to JPEG's rounding.
+    whole = viz.overlay(image, np.asarray(Image.open(entry["mask"])), SPEC).astype(int)
+    assert np.abs(plain - whole).mean() < 2
+    bands = plain[255:258] - whole[255:258]
+    assert np.abs(bands).mean() < 4
+
+
+def test_the_sum_of_unread_images_fits_their_number(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(model), str(tmp_path), "--out", str(tmp_path / "out"), "--write", "mask"]
+
+    def lines() -> list[str]:
+        assert main(words) == 2
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("kseg: ")]
+
+    (tmp_path / "a.png").write_bytes(b"")
+    assert len(lines()) == 1  # the image's own line says all
+    (tmp_path / "b.png").write_bytes(b"")
+    assert lines()[-1] == "kseg: none of the 2 images could be read"
+    Image.fromarray(photo((8, 8))).save(tmp_path / "c.png")
+    assert lines()[-1] == "kseg: 2 of 3 images could not be read; the other is done"
+    Image.fromarray(photo((8, 8))).save(tmp_path / "d.png")
+    assert lines()[-1] == "kseg: 2 of 4 images could not be read; the others are done"
 
 
 def test_predict_names_a_bad_image_and_does_the_others(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -229,3 +231,47 @@ def test_real_files_read_whole(shared_data):
     assert read_image(image).shape == (360, 480, 3)
     assert mask.shape == (360, 480)
     assert set(np.unique(mask)) <= set(range(12))
+
+
+_READ_DAMAGED = """
+import sys, threading
+from pathlib import Path
+from kseg.data.images import read_image, read_mask
+from kseg.errors import DataError
+
+refused = 0
+def read(paths):
+    global refused
+    for path in paths:
+        for reader in (read_image, read_mask):
+            try:
+                reader(path)
+            except DataError:
+                refused += 1
+paths = sorted(Path(sys.argv[1]).iterdir())
+threads = [threading.Thread(target=read, args=(paths[i::3],)) for i in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(refused)
+print("stderr is back", file=sys.stderr)
+"""
+
+
+def test_damaged_tiffs_say_nothing_but_their_error(tmp_path):
+    """libtiff writes to descriptor 2 and Pillow warns; threads that decode at once share the silence."""
+    chance = np.random.default_rng(0)
+    for kind in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits"):
+        whole = encode(RGB, "TIFF", compression=kind)
+        for index in range(12):
+            damaged = bytearray(whole)
+            for place in chance.integers(len(whole) - 200, len(whole), 8):
+                damaged[place] = chance.integers(0, 256)
+            cut = int(chance.integers(8, len(whole))) if index % 2 else len(whole)
+            (tmp_path / f"{kind}_{index}.tif").write_bytes(damaged[:cut])
+    ran = subprocess.run(
+        [sys.executable, "-c", _READ_DAMAGED, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert ran.stderr == "stderr is back\n"
+    assert int(ran.stdout) > 20

@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_kinds,
         default=list(_WRITTEN),
         metavar="KINDS",
-        help="some of mask (palette PNG of ids), color (colours), overlay (colours over the image, rows with a "
-        f"legend added below it, at least {_LEGEND_WIDTH} pixels wide), plain (the same at the image's own size, "
+        help="some of mask (palette PNG of ids), color (colours), overlay (colours over the image, with a "
+        f"legend in rows below, at least {_LEGEND_WIDTH} pixels wide), plain (the same at the image's size, "
         f"no legend); default: {','.join(_WRITTEN)}",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON listing of what was written")

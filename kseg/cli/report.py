@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             f"'{source.name}' has no val or test split. It has: {', '.join(source.splits)}; use --split"
         )
     scores = {name: _score(predictor, source.samples(name), name) for name in splits}
-    benchmark = _read(folder / BENCHMARK)
+    benchmark = _without_paths(_read(folder / BENCHMARK), folder)
     exports = [_export_row(path, benchmark) for path in export_files(folder)]
     notes, commands = _notes(folder, splits, bool(exports)), _commands(folder, source.name, splits)
     page = Path(args.out) if args.out else folder / "report.html"
@@ -145,7 +145,36 @@ def _export_row(path: Path, benchmark: dict[str, Any]) -> dict[str, Any]:
         "miou_drop": verified.get("drop"),
         "agreement": verified.get("agreement"),
         "verify": verified.get("status"),
+        "reason": _reason(timed.get("status"), verified.get("status")),
     }
+
+
+def _reason(timed: str | None, verdict: str | None) -> str | None:
+    """Return why a file has no latency, unless its verdict says so already."""
+    if timed in (None, "measured") or timed in (verdict or ""):
+        return None
+    return timed
+
+
+def shown(path: str | Path) -> str:
+    """Return a path as a page for others shows it: relative to the current folder, or its name alone."""
+    given = Path(path)
+    if not given.is_absolute():
+        return str(given)
+    here = Path.cwd()
+    return str(given.relative_to(here)) if given.is_relative_to(here) else given.name
+
+
+def _without_paths(benchmark: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the benchmark's record with its files as they lie in the run folder."""
+    rows = []
+    for row in benchmark.get("rows", []):
+        file, run = Path(row["path"]).absolute(), folder.absolute()
+        rows.append({**row, "path": str(file.relative_to(run)) if file.is_relative_to(run) else file.name})
+    setup = dict(benchmark.get("setup") or {})
+    if "source" in setup:
+        setup["source"] = shown(setup["source"])
+    return {**benchmark, "rows": rows, "setup": setup} if benchmark else benchmark
 
 
 def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:
@@ -173,7 +202,8 @@ def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]
 
 
 def _commands(folder: Path, source: str, splits: list[str]) -> list[str]:
-    model, small = folder / "model.keras", folder / EXPORTS / "model_int8.tflite"
+    run, source = Path(shown(folder)), shown(source)
+    model, small = run / "model.keras", run / EXPORTS / "model_int8.tflite"
     return [
         f"kseg evaluate {model} --data {source} --split {splits[0]}",
         f"kseg predict {model} IMAGE_OR_DIR --out predictions",

@@ -1,8 +1,8 @@
 """Recurrent convolutional networks for scene labeling: one small net that corrects its own labels.
 
 Kernels and patch sizes agree with receptive-field arithmetic; what does not follow from it is an argument
-(`features`, `feedback`, `last_tanh`; docs/provenance.md). That inputs have zero mean and unit variance is left
-to the normalisation of the images, as for every network.
+(`features`, `feedback`, `last_tanh`; docs/provenance.md). That inputs have zero mean and unit variance is
+left to the normalisation of the images, as for every network.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HELP = "print what makes your shell complete kseg's commands, options and names"
-EXAMPLE = 'eval "$(kseg completion bash)"     # as a line of ~/.bashrc'
+EXAMPLE = "kseg completion bash"
 
 SHELLS = ("bash", "zsh", "fish")
 # What each shell's start file needs.
@@ -36,6 +36,8 @@ ENCODERS = (
     "mobilenetv3small",
     *(f"efficientnetv2{variant}" for variant in ("b0", "b1", "b2", "b3", "s", "m", "l")),
 )
+# Modules of kseg.models with capital names that do not segment.
+_NO_NETWORKS = ("kseg.models.registry", "kseg.models.dcgan")
 # As kseg.data.sources has it, which imports OpenCV.
 _SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 LOSSES = ("cross_entropy", "dice", "focal", "jaccard", "lovasz", "ohem", "tversky")
@@ -106,7 +108,7 @@ def models(**asked: Any) -> list[str]:
     """
     source = (Path(__file__).parent.parent / "models" / "__init__.py").read_text(encoding="utf-8")
     lines = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
-    names = [name.name for line in lines if line.module != "kseg.models.registry" for name in line.names]
+    names = [name.name for line in lines if line.module not in _NO_NETWORKS for name in line.names]
     return sorted(name.lower() for name in names if name[0].isupper())
 
 

@@ -11,7 +11,7 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-# What running a finished file takes, whoever runs it: no Keras, no TensorFlow (docs/design.md, "Two installs").
+# What running a finished file takes: no Keras, no TensorFlow (docs/design.md, "Two installs").
 LIGHT = [
     # typed reading of JSON (kseg/records.py)
     "msgspec>=0.19",

@@ -130,8 +130,8 @@ def precisions(*, parsed_args: argparse.Namespace | None = None, **asked: Any) -
 def splits(*, parsed_args: argparse.Namespace | None = None, **asked: Any) -> list[str]:
     """Return the splits of the data that was typed, as far as its folders name them."""
     data = str(getattr(parsed_args, "data", None) or "")
-    folder = _SAMPLES / data.removeprefix("sample:") if data.startswith("sample:") else Path(data).expanduser()
-    images = folder / "images"
+    sample = data.startswith("sample:")
+    images = (_SAMPLES / data.removeprefix("sample:") if sample else Path(data).expanduser()) / "images"
     found = sorted(path.name for path in images.iterdir() if path.is_dir()) if images.is_dir() else []
     return found or ["train", "val", "test"]
 

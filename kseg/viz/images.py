@@ -143,7 +143,8 @@ def outline_width(size: tuple[int, ...]) -> int:
 
 def _edges(position: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.bool_]:
     """Return the pixels that have another class at most `width` pixels away."""
-    ids = position.astype(np.uint8 if position.max() < 256 else np.float32)
+    # Filters of OpenCV take bytes or floats; those are exact for all ids that a mask can hold.
+    ids: npt.NDArray[Any] = position.astype(np.uint8) if position.max() < 256 else position.astype(np.float32)
     window = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     return cv2.erode(ids, window) != cv2.dilate(ids, window)
 

@@ -4,8 +4,8 @@
     python benchmarks/light_install.py --extras litert onnxruntime train
 
 Makes the wheel, installs it with each extra into a fresh environment (pip, network), weighs what was
-installed, and times `import kseg` with `kseg.Predictor` in new processes. Writes
-`benchmarks/results/light_install.json`.
+installed, and times `import kseg` with `kseg.Predictor` and the runtime in new processes, the environments
+in turns. Writes `benchmarks/results/light_install.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import venv
 from pathlib import Path
+from typing import Any
 
 from kseg import files
 
@@ -50,20 +51,18 @@ def _weight(folder: Path) -> float:
     return sum(path.stat().st_size for path in kept) / 1e6
 
 
-def _measured(wheel: Path, extra: str, folder: Path, repeats: int) -> dict[str, object]:
+def _installed(wheel: Path, extra: str, folder: Path) -> dict[str, Any]:
+    """Install into a fresh environment; return what was installed and its weight."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     constraints = ROOT / "constraints.txt"
     _run(python, "-m", "pip", "install", "--quiet", "--constraint", constraints, f"{wheel}[{extra}]")
     site = Path(_run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    code = TIMED.format(runtime=RUNTIMES.get(extra, ""))
-    seconds = [float(_run(python, "-c", code)) for _ in range(repeats + 1)][1:]  # the first reads the disk
     listed = json.loads(_run(python, "-m", "pip", "list", "--format", "json"))
     return {
         "extra": extra,
         "megabytes": round(_weight(site)),
         "packages": len([entry for entry in listed if entry["name"] not in ("pip", "setuptools", "wheel")]),
-        "import_seconds": round(statistics.median(seconds), 2),
         "versions": {entry["name"]: entry["version"] for entry in listed},
     }
 
@@ -77,17 +76,23 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="imports that are timed (5)")
     parser.add_argument("--out", type=Path, default=RESULT, metavar="FILE")
     args = parser.parse_args()
-    rows = []
+    seconds: dict[str, list[float]] = {extra: [] for extra in args.extras}
     with tempfile.TemporaryDirectory() as place:
         _run(sys.executable, "-m", "build", "--wheel", "--outdir", place, ROOT)
         (wheel,) = Path(place).glob("*.whl")
-        for extra in args.extras:
-            row = _measured(wheel, extra, Path(place) / extra, args.repeats)
-            rows.append(row)
-            print(
-                f"kseg[{extra}]: {row['megabytes']} MB, {row['packages']} packages, "
-                f"import {row['import_seconds']} s"
-            )
+        rows = [_installed(wheel, extra, Path(place) / extra) for extra in args.extras]
+        # The first turn reads the disk and is not counted.
+        for turn in range(args.repeats + 1):
+            for extra in args.extras:
+                code = TIMED.format(runtime=RUNTIMES.get(extra, ""))
+                took = float(_run(Path(place) / extra / "bin" / "python", "-c", code))
+                seconds[extra] += [took] if turn else []
+    for row in rows:
+        row["import_seconds"] = round(statistics.median(seconds[row["extra"]]), 2)
+        print(
+            f"kseg[{row['extra']}]: {row['megabytes']} MB, {row['packages']} packages, "
+            f"import {row['import_seconds']} s"
+        )
     machine = {"python": platform.python_version(), "system": platform.platform()}
     files.write_json(args.out, {"machine": machine, "repeats": args.repeats, "rows": rows})
     return 0

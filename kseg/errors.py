@@ -81,8 +81,6 @@ def explained_imports() -> Iterator[None]:
     """
     try:
         yield
-    except MissingExtraError:
-        raise
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRAS:

@@ -188,9 +188,10 @@ def _cell(key: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     label = f' data-label="{escape(_heading(key))}"'
     if key == "file":
         small = ", ".join(
-            write(row[name]) for name, write in _UNDER_FILE.items() if row.get(name) not in (None, "")
+            write(row[fact]) for fact, write in _UNDER_FILE.items() if row.get(fact) not in (None, "")
         )
-        return f'<td class="file">{escape(str(value))}<small>{escape(small)}</small></td>'
+        name = DASH if value is None else escape(str(value))
+        return f'<td class="file">{name}<small>{escape(small)}</small></td>'
     if value is None:
         return f"<td{_class(key, rows)}{label}>{DASH}</td>"
     if key == "verify":

@@ -11,14 +11,43 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
+# What running a finished file takes: no Keras, no TensorFlow (docs/design.md, "Two installs").
+LIGHT = [
+    # typed reading of JSON (kseg/records.py)
+    "msgspec>=0.19",
+    "numpy>=1.26",
+    "pillow>=11",
+    # contrib: object proposals (selective search, edge boxes); two OpenCV wheels would overwrite each other
+    "opencv-contrib-python-headless>=4.10",
+    "rich>=13.9",
+    # completion in the shell
+    "argcomplete>=3.5",
+]
+# What networks in Keras take, whatever the backend.
+KERAS = ["keras>=3.10", "matplotlib>=3.9", "pycocotools>=2.0.8"]
+
 EXTRAS = {
-    "litert": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6", "google-re2>=1.1.20250722"],
+    "train": [
+        *KERAS,
+        "tensorflow>=2.19",
+        "tensorflow-datasets>=4.9.9",
+        "array_record>=0.6",
+        # tensorflow-datasets imports it but declares it for old Pythons only
+        "importlib_resources>=6",
+        # CVAT's XML; pure Python, 25 kB
+        "defusedxml>=0.7",
+    ],
+    # run a .tflite; `int8` brings what quantises one (and SciPy with it)
+    "litert": ["ai-edge-litert>=2.1"],
+    "int8": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6", "google-re2>=1.1.20250722"],
+    # run an .onnx; `onnx` brings what makes one
+    "onnxruntime": ["onnxruntime>=1.22"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],
     "tensorrt": ["tensorrt>=10.9", "cuda-bindings>=12.6"],
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
     # scikit-image brings scipy
     "refine": ["scikit-image>=0.24"],
-    "jax": ["jax>=0.5"],
+    "jax": [*KERAS, "jax>=0.5"],
     "tensorboard": ["tensorboard>=2.19"],
     # each a large service of its own: not part of `all`
     "wandb": ["wandb>=0.19"],
@@ -34,6 +63,15 @@ EXTRAS = {
         "psutil>=6",
         # writes what kseg's reader of CVAT reads
         "cvat-sdk>=2.40",
+        # wheel and sdist, made and installed by a test
+        "build>=1.2",
+        "setuptools>=77",
+        "packaging>=24",
+        # the notebook is run by a test
+        "nbclient>=0.10",
+        "nbformat>=5.10",
+        "ipykernel>=6.29",
+        "pyyaml>=6",
     ],
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
@@ -55,26 +93,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["kseg", "kseg.*", "deploy", "deploy.*"]),
-    package_data={"kseg.data": ["samples/**/*"]},
-    install_requires=[
-        "keras>=3.10",
-        "tensorflow>=2.19",
-        "tensorflow-datasets>=4.9.9",
-        "array_record>=0.6",
-        # tensorflow-datasets imports it but declares it for old Pythons only
-        "importlib_resources>=6",
-        "pycocotools>=2.0.8",
-        # CVAT's XML; pure Python, 25 kB
-        "defusedxml>=0.7",
-        # typed reading of JSON (kseg/records.py)
-        "msgspec>=0.19",
-        "numpy>=1.26",
-        "pillow>=11",
-        # contrib: object proposals (selective search, edge boxes)
-        "opencv-contrib-python-headless>=4.10",
-        "rich>=13.9",
-        "matplotlib>=3.9",
-    ],
+    package_data={"kseg.data": ["samples/**/*"], "kseg.viz": ["fonts/*"]},
+    install_requires=LIGHT,
     extras_require=EXTRAS,
     entry_points={
         "console_scripts": ["kseg=kseg.cli.main:main"],

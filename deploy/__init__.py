@@ -10,8 +10,9 @@ below is loaded on first use, so that a board with numpy and one runtime will do
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from kseg.errors import load_room
 
 # No name here may equal a submodule's: importing the submodule would put the module in the name's place.
 _NAMES = {
@@ -50,7 +51,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+        return getattr(load_room(_NAMES[name]), name)
     raise AttributeError(f"module 'deploy' has no attribute '{name}'")
 
 

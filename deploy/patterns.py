@@ -23,7 +23,7 @@ class Pattern:
     """
 
     def __init__(self, text: str, argument: str = "keep_float") -> None:
-        re2: Any = require("re2", "litert")
+        re2: Any = require("re2", "int8")
         if not isinstance(text, str) or not text:
             raise UsageError(
                 f"Argument `{argument}` must be a regular expression with something in it: '.' for every "

@@ -6,8 +6,9 @@ a device with numpy and one runtime can use `kseg.Spec` and `kseg.Predictor`.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from kseg.errors import load_room
 
 __version__ = "0.1.0"
 
@@ -45,9 +46,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"kseg.{name}")
+        return load_room(f"kseg.{name}")
     if name in _NAMES:
-        return getattr(importlib.import_module(_NAMES[name]), name)
+        return getattr(load_room(_NAMES[name]), name)
     raise AttributeError(f"module 'kseg' has no attribute '{name}'")
 
 

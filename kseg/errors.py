@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+from collections.abc import Iterator
 from types import ModuleType
 
 from kseg.text import printable
 
 _LONGEST_MESSAGE = 2000
+# What the light install lacks: top-level module -> the extra of kseg that brings it.
+EXTRAS = {
+    "keras": "train",
+    "tensorflow": "train",
+    "tensorflow_datasets": "train",
+    "array_record": "train",
+    "pycocotools": "train",
+    "defusedxml": "train",
+    "matplotlib": "train",
+    "jax": "jax",
+    "ai_edge_litert": "litert",
+    "ai_edge_quantizer": "int8",
+    "onnxruntime": "onnxruntime",
+    "onnx": "onnx",
+    "tf2onnx": "onnx",
+}
 
 
 class KsegError(Exception):
@@ -60,9 +78,36 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            f'`{module}` is not installed ({error}). Run: pip install "kseg[{extra}]"'
-        ) from error
+        raise MissingExtraError(_missing(module, str(error), extra)) from error
+
+
+def _missing(module: str, reason: str, extra: str) -> str:
+    return f'`{module}` is not installed ({reason}). Run: pip install "kseg[{extra}]"'
+
+
+@contextlib.contextmanager
+def explained_imports() -> Iterator[None]:
+    """Turn the ModuleNotFoundError of a library in `EXTRAS` into a MissingExtraError; pass others on.
+
+    Around what imports at run time what the light install may lack.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        raise MissingExtraError(_missing(module, str(error), EXTRAS[module])) from error
+
+
+def load_room(module: str) -> ModuleType:
+    """Import a module of kseg or deploy by its dotted name, for packages that load their names on first use.
+
+    Raises:
+        MissingExtraError: if it needs a library that is not installed.
+    """
+    with explained_imports():
+        return importlib.import_module(module)
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...], of: str = "") -> str:
@@ -98,9 +143,12 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(received: str, known: list[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known name, or an empty string."""
+    """Return ` Did you mean 'x'?` for the nearest known name; empty if none is near, or it was received."""
     import difflib
 
+    if received in known:
+        # Refused for another reason than its spelling.
+        return ""
     near = difflib.get_close_matches(received.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     if not near:
         return ""

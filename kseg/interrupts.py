@@ -7,6 +7,10 @@ import threading
 from typing import Any
 
 
+class Interrupted(KeyboardInterrupt):
+    """A Ctrl-C of which the one who noticed it can say how to go on; the command line prints that alone."""
+
+
 class DeferredInterrupt:
     """While entered, Ctrl-C is only noted: `check` raises it, leaving does, and a second one does at once.
 

@@ -69,7 +69,7 @@ def read_model(path: Path) -> tuple[bytes, Spec]:
 
 def open_session(path: Path, options: Any = None) -> tuple[Any, Spec]:
     """Return an ONNX Runtime session (CPU) and the spec. See `read_model` for errors."""
-    runtime = require("onnxruntime", "onnx")
+    runtime = require("onnxruntime", "onnxruntime")
     runtime.set_default_logger_severity(4)
     content, spec = read_model(path)
     try:

@@ -29,7 +29,7 @@ class OnnxRuntime:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        options = require("onnxruntime", "onnx").SessionOptions()
+        options = require("onnxruntime", "onnxruntime").SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 4
         self.path = Path(path)

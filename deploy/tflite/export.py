@@ -65,8 +65,8 @@ class TFLiteExporter(Exporter):
             path.write_bytes(self._quantized(path.read_bytes()))
 
     def _quantized(self, content: bytes) -> bytes:
-        quantizer_module: Any = require("ai_edge_quantizer.quantizer", "litert")
-        qtyping: Any = require("ai_edge_quantizer.qtyping", "litert")
+        quantizer_module: Any = require("ai_edge_quantizer.quantizer", "int8")
+        qtyping: Any = require("ai_edge_quantizer.qtyping", "int8")
         calibration = self.job.calibration
         if calibration is None:
             raise AssertionError("int8 reaches the exporter with its calibration images")

@@ -5,18 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kseg.spec import Spec
 from kseg.text import printable
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 HELP = "show what a model file or an artefact says about itself"
 EXAMPLE = "kseg inspect model_int8.tflite --json"
+
+# Class names that one screen has room for; --full shows all.
+_MOST_NAMES = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("file", metavar="FILE", help=".keras, .tflite, .onnx or .engine")
+    parser.add_argument("--full", action="store_true", help="every field on a line of its own")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
@@ -30,12 +37,129 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"file": args.file, "bytes": size, "spec": spec.to_dict()})
         return 0
-    _print(args.file, size, spec)
+    (_print_full if args.full else _print)(args.file, size, spec)
     closing_line(f"kseg predict {args.file} IMAGE_OR_DIR --out predictions")
     return 0
 
 
 def _print(file: str, size: int, spec: Spec) -> None:
+    """Print what fits one screen: a line per subject, what was left at None left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from kseg.cli.output import console
+
+    console.print(f"{file} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in _rows(spec):
+        table.add_row(printable(key), Text(printable(value)))
+        if key == "input":
+            table.add_row("classes", _classes(spec))
+    console.print(table)
+
+
+def _classes(spec: Spec) -> Text:
+    """Return the names behind swatches, the ignore id last."""
+    from rich.text import Text
+
+    line = Text(f"{spec.num_classes}: ")
+    for name, color in list(zip(spec.classes, spec.palette, strict=True))[:_MOST_NAMES]:
+        line.append("  ", style=f"on rgb({color[0]},{color[1]},{color[2]})")
+        line.append(f" {name}  ")
+    line.append("… " if spec.num_classes > _MOST_NAMES else "")
+    line.append(f"(void is {spec.ignore_id})")
+    return line
+
+
+def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Yield the subjects; a record that a later version adds to shows up by itself."""
+    norm, export, recipe = spec.normalization, spec.export, spec.recipe
+    network = spec.architecture or "unknown: a network made outside kseg.models"
+    yield "network", ", ".join(part for part in (network, _brief(spec.arch_args)) if part)
+    size = f"{spec.input_size[0]}x{spec.input_size[1]}" if spec.input_size else "any size"
+    yield (
+        "input",
+        f"{size}, resize rule {spec.resize}; {norm.order}, mean {_list(norm.mean)}, "
+        f"std {_list(norm.std)} (0-255)",
+    )
+    if spec.task != "semantic":
+        yield "task", spec.task
+    if export:
+        yield "export", _brief(export)
+        yield "verified", _verified(export.get("verify") or {})
+        for key, value in export.items():
+            if isinstance(value, Mapping) and key != "verify":
+                yield f"  {key}", _brief(value)
+    if spec.data:
+        yield "data", _brief(spec.data, deep=True)
+    yield from _recipe_rows(recipe)
+    yield "written by", f"kseg {spec.kseg_version}" if spec.kseg_version else "unknown"
+    yield "more", "kseg inspect FILE --full, or --json"
+
+
+def _recipe_rows(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if not recipe:
+        return
+    parts = {key: value for key, value in recipe.items() if isinstance(value, Mapping)}
+    plain = _brief({key: value for key, value in recipe.items() if key not in parts})
+    if "arguments" in parts:
+        yield "recipe", _brief(parts.pop("arguments"), deep=True)
+        # Says again, in full, what the arguments asked for.
+        parts.pop("resolved", None)
+    for key, value in parts.items():
+        yield f"  {key}", _brief(value, deep=True)
+    if plain:
+        yield "  made", plain
+
+
+def _verified(verify: Mapping[str, Any]) -> str:
+    """Return the verdict with its figures in a sentence."""
+    if not verify:
+        return "UNVERIFIED: run kseg verify FILE --reference MODEL.keras --data DIR"
+    figures = []
+    if verify.get("images"):
+        figures.append(
+            f"{verify['images']} images of {verify.get('source')} {verify.get('split') or ''}".strip()
+        )
+    if verify.get("miou") is not None and verify.get("miou_reference") is not None:
+        figures.append(
+            f"mIoU {100 * verify['miou']:.1f}, of the reference {100 * verify['miou_reference']:.1f}"
+        )
+    if verify.get("drop") is not None:
+        figures.append(f"lost {verify['drop']:+.2f} points of {verify.get('budget')}")
+    if verify.get("agreement") is not None:
+        figures.append(f"same class on {100 * verify['agreement']:.2f} % of pixels")
+    said = [str(verify.get("status")), verify.get("note"), "; ".join(figures)]
+    return ": ".join(part for part in said if part)
+
+
+def _brief(values: Mapping[str, Any], *, deep: bool = False) -> str:
+    """Return `key value, key value` of what is set; nested records with their keys if `deep`."""
+    parts = []
+    for key, value in values.items():
+        if value is None or value in ("", [], ()) or key.endswith("sha256"):
+            continue
+        if isinstance(value, Mapping):
+            inner = _brief(value, deep=True) if deep else ""
+            parts += [f"{key} ({inner})"] if inner else []
+        else:
+            parts.append(f"{key} {_value(value)}")
+    return ", ".join(parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value)) if _is_size(value) else f"[{_list(value)}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_size(value: list[Any] | tuple[Any, ...]) -> bool:
+    return len(value) == 2 and all(isinstance(side, int) and side > 0 for side in value)
+
+
+def _print_full(file: str, size: int, spec: Spec) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -45,8 +169,8 @@ def _print(file: str, size: int, spec: Spec) -> None:
     table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for key, value in _rows(spec):
-        table.add_row(printable(key), Text(printable(value)))
+    for key, value in _every_field(spec):
+        table.add_row(key, Text(value))
     console.print(table)
     console.print(f"{spec.num_classes} classes, void is {spec.ignore_id}", markup=False, highlight=False)
     classes = Table()
@@ -60,7 +184,7 @@ def _print(file: str, size: int, spec: Spec) -> None:
     console.print(classes)
 
 
-def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
+def _every_field(spec: Spec) -> Iterator[tuple[str, str]]:
     norm = spec.normalization
     yield "architecture", spec.architecture or "unknown (a network made outside kseg.models)"
     yield from _flat("arguments", spec.arch_args)

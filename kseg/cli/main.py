@@ -15,8 +15,9 @@ from types import ModuleType
 from typing import NoReturn
 
 import kseg
-from kseg.cli import quiet_import
-from kseg.errors import KsegError, did_you_mean
+from kseg.cli import completion, quiet_import
+from kseg.errors import KsegError, did_you_mean, explained_imports
+from kseg.interrupts import Interrupted
 
 # Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
 COMMANDS = {
@@ -36,6 +37,7 @@ COMMANDS = {
     "benchmark": "benchmark",
     "inspect": "inspect",
     "report": "report",
+    "completion": "completion",
 }
 INTERRUPTED = 130
 # sysexits.h: EX_SOFTWARE. A bug, not the user's mistake and not a failed gate.
@@ -82,11 +84,16 @@ def _parse(command: str, arguments: Sequence[str]) -> argparse.Namespace:
         epilog=f"example:\n  {module.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    module.add_arguments(parser)
+    add_command_arguments(command, parser)
+    return parser.parse_args(arguments)
+
+
+def add_command_arguments(command: str, parser: argparse.ArgumentParser) -> None:
+    """Add a command's own arguments, and those that every command has."""
+    _load(command).add_arguments(parser)
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback and library logs of an error"
     )
-    return parser.parse_args(arguments)
 
 
 def _explain_os_error(error: OSError) -> str:
@@ -100,6 +107,8 @@ def _explain_os_error(error: OSError) -> str:
 
 def _explain(error: BaseException) -> tuple[str, int]:
     """Return the line that the user reads about `error`, and the exit code."""
+    if isinstance(error, Interrupted):
+        return str(error), INTERRUPTED
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; files already finished are whole, nothing was half-written", INTERRUPTED
     if isinstance(error, KsegError):
@@ -120,7 +129,8 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         quiet_import.install()
-    return int(_load(command).run(args))
+    with explained_imports():
+        return int(_load(command).run(args))
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -149,6 +159,8 @@ def _leave_stdout() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `kseg ARGV...` and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None and completion.is_asked():
+        completion.answer()
     try:
         try:
             return _dispatch(arguments)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 HELP = "write class maps, colour masks and overlays for images and folders"
 EXAMPLE = "kseg predict runs/fcn8s/model.keras photos/ extra.jpg --out predictions"
 
-KINDS = {"mask": "_mask.png", "color": "_color.png", "overlay": "_overlay.jpg"}
+KINDS = {"mask": "_mask.png", "color": "_color.png", "overlay": "_overlay.jpg", "plain": "_plain.jpg"}
+_WRITTEN = ("mask", "color", "overlay")
 _JPEG_QUALITY = 90
 # JPEG's own limit per side.
 _JPEG_SIDE = 65500
@@ -50,9 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         type=_kinds,
-        default=list(KINDS),
+        default=list(_WRITTEN),
         metavar="KINDS",
-        help="some of mask,color,overlay (default: all): palette PNG of ids, colours, colours over the image",
+        help="some of mask (palette PNG of ids), color (colours), overlay (colours over the image, with a "
+        f"legend in rows below, at least {_LEGEND_WIDTH} pixels wide), plain (the same at the image's size, "
+        f"no legend); default: {','.join(_WRITTEN)}",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON listing of what was written")
     predictor_options.add_arguments(parser)
@@ -90,10 +93,19 @@ def run(args: argparse.Namespace) -> int:
             f"{len(written)} of {len(paths)} images written to {out}", markup=False, highlight=False
         )
     if failed:
-        error_line(f"{len(failed)} of {len(paths)} images could not be read; the others are done")
+        if len(paths) > 1:
+            error_line(_unread(len(failed), len(paths)))
         return 2
     closing_line(f"kseg evaluate {args.model} --data DIR --split test")
     return 0
+
+
+def _unread(failed: int, total: int) -> str:
+    """Return the last line of a run in which images could not be read."""
+    if failed == total:
+        return f"none of the {total} images could be read"
+    rest = "the other is" if total - failed == 1 else "the others are"
+    return f"{failed} of {total} images could not be read; {rest} done"
 
 
 def find_images(sources: Sequence[str], out: Path) -> list[Path]:
@@ -167,7 +179,7 @@ def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequen
     entry: dict[str, Any] = {"image": str(path), "id": name, "height": mask.shape[0], "width": mask.shape[1]}
     for kind in kinds:
         target = out / f"{name}{KINDS[kind]}"
-        if kind == "overlay" and max(mask.shape) > _JPEG_SIDE:
+        if target.suffix == ".jpg" and max(mask.shape) > _JPEG_SIDE:
             raise DataError(
                 f"'{printable(path)}': an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use "
                 "--write mask,color"
@@ -192,7 +204,8 @@ def _write(kind: str, target: Path, image: NDArray[np.uint8], mask: NDArray[Any]
     elif kind == "color":
         picture = Image.fromarray(_painted(None, mask, spec))
     else:
-        picture = Image.fromarray(_above_legend(_painted(image, mask, spec), mask, spec))
+        painted = _painted(image, mask, spec)
+        picture = Image.fromarray(painted if kind == "plain" else _above_legend(painted, mask, spec))
     with files.atomic(target) as temporary:
         if target.suffix == ".jpg":
             picture.save(temporary, quality=_JPEG_QUALITY)
@@ -207,12 +220,17 @@ def _painted(image: NDArray[np.uint8] | None, mask: NDArray[Any], spec: Spec) ->
     from kseg import viz
 
     result = np.empty((*mask.shape, 3), np.uint8)
+    outline = viz.outline_width(mask.shape)
     for top in range(0, mask.shape[0], _BAND_ROWS):
         rows = slice(top, top + _BAND_ROWS)
         if image is None:
             result[rows] = viz.colorize(mask[rows], spec)
         else:
-            result[rows] = viz.overlay(image[rows], mask[rows], spec)
+            # With the rows that an outline looks at: bands leave no seam.
+            above = min(top, outline)
+            wide = slice(top - above, top + _BAND_ROWS + outline)
+            seen = viz.overlay(image[wide], mask[wide], spec, outline=outline)
+            result[rows] = seen[above : above + _BAND_ROWS]
     return result
 
 
@@ -235,7 +253,12 @@ def _above_legend(picture: NDArray[np.uint8], mask: NDArray[Any], spec: Spec) ->
     from kseg import viz
 
     present = np.flatnonzero(np.bincount(mask.reshape(-1)))
-    legend = viz.legend(spec, present.tolist(), width=max(picture.shape[1], _LEGEND_WIDTH))
+    legend = viz.legend(
+        spec,
+        present.tolist(),
+        width=max(picture.shape[1], _LEGEND_WIDTH),
+        text_size=viz.text_size(mask.shape),
+    )
     height = picture.shape[0]
     canvas = np.full((height + legend.shape[0], max(picture.shape[1], legend.shape[1]), 3), 255, np.uint8)
     canvas[:height, : picture.shape[1]] = picture

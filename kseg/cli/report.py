@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             name: {**entry.scores(), "matrix": entry.matrix.tolist()} for name, entry in scores.items()
         },
         "exports": exports,
-        "benchmark": _read(folder / BENCHMARK, dict[str, Any]),
+        "benchmark": _without_paths(_read(folder / BENCHMARK, dict[str, Any]), folder),
         "notes": notes,
     }
     files.write_json(page.with_suffix(".json"), summary)
@@ -173,8 +173,7 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
         "precision": record.precision,
         "size_bytes": path.stat().st_size,
         "load_ms": None if timed.load_s is None else 1000 * timed.load_s,
-        # A file that was not timed says why.
-        "p50_ms": timed.status if timed.p50_ms is None else timed.p50_ms,
+        "p50_ms": timed.p50_ms,
         "p95_ms": timed.p95_ms,
         "images_per_s": timed.images_per_s,
         "ratio": timed.speedup,
@@ -183,12 +182,41 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
         "miou_drop": record.verify.drop,
         "agreement": record.verify.agreement,
         "verify": record.verify.status,
+        "reason": _reason(timed.status, record.verify.status),
     }
     engine = record.engine
     if engine is not None:
         row["format"] = f"{engine.library} {engine.version}"
         row["runs on"] = f"{engine.runs_on}. There: {engine.needs}"
     return row
+
+
+def _reason(timed: str | None, verdict: str | None) -> str | None:
+    """Return why a file has no latency, unless its verdict says so already."""
+    if timed in (None, "measured") or timed in (verdict or ""):
+        return None
+    return timed
+
+
+def shown(path: str | Path) -> str:
+    """Return a path as a page for others shows it: relative to the current folder, or its name alone."""
+    given = Path(path)
+    if not given.is_absolute():
+        return str(given)
+    here = Path.cwd()
+    return str(given.relative_to(here)) if given.is_relative_to(here) else given.name
+
+
+def _without_paths(benchmark: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the benchmark's record with its files as they lie in the run folder."""
+    rows = []
+    for row in benchmark.get("rows", []):
+        file, run = Path(row["path"]).absolute(), folder.absolute()
+        rows.append({**row, "path": str(file.relative_to(run)) if file.is_relative_to(run) else file.name})
+    setup = dict(benchmark.get("setup") or {})
+    if "source" in setup:
+        setup["source"] = shown(setup["source"])
+    return {**benchmark, "rows": rows, "setup": setup} if benchmark else benchmark
 
 
 def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]:
@@ -215,7 +243,8 @@ def _notes(folder: Path, splits: list[str], has_exports: bool) -> dict[str, str]
 
 
 def _commands(folder: Path, source: str, splits: list[str]) -> list[str]:
-    model, small = folder / "model.keras", folder / EXPORTS / "model_int8.tflite"
+    run, source = Path(shown(folder)), shown(source)
+    model, small = run / "model.keras", run / EXPORTS / "model_int8.tflite"
     return [
         f"kseg evaluate {model} --data {source} --split {splits[0]}",
         f"kseg predict {model} IMAGE_OR_DIR --out predictions",

@@ -5,10 +5,11 @@ Importing this package imports neither TensorFlow nor Keras; each name is loaded
 
 from __future__ import annotations
 
-import importlib
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from kseg.errors import load_room
 
 _NAMES = {
     "open": "sources",
@@ -60,7 +61,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        return getattr(importlib.import_module(f"kseg.data.{_NAMES[name]}"), name)
+        return getattr(load_room(f"kseg.data.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'kseg.data' has no attribute '{name}'")
 
 

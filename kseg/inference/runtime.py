@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import ArtefactError, UsageError
+from kseg.errors import ArtefactError, UsageError, explained_imports
 from kseg.spec import Spec
 
 GROUP = "kseg.runtimes"
@@ -76,5 +76,6 @@ def load_runtime(path: str | os.PathLike[str], **options: Any) -> Runtime:
         )
     if not file.stat().st_size:
         raise ArtefactError(f"'{file}' is empty (0 bytes): the copy or download failed. Get it again")
-    runtime: Runtime = known[suffix].load()(file, **options)
+    with explained_imports():
+        runtime: Runtime = known[suffix].load()(file, **options)
     return runtime

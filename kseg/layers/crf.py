@@ -60,8 +60,8 @@ class MeanFieldCRF(keras.layers.Layer):
         theta_alpha: bilateral kernel, pixels. 160 in the authors' release.
         theta_beta: bilateral kernel, colour difference in 0-255 units. 3 in the authors' release.
         theta_gamma: spatial kernel, pixels. 3 in the authors' release.
-        w1: start value of the bilateral mixing. 1 in the Keras release; from memory, 5 in the Caffe release.
-        w2: start value of the spatial mixing. 1 in the Keras release; from memory, 3 in the Caffe release.
+        w1: start value of the bilateral mixing. 1 in the Keras release, 5 in the Caffe release.
+        w2: start value of the spatial mixing. 1 in the Keras release, 3 in the Caffe release.
         std: what the image was divided by, in 0-255 units: a number, or one per channel of the image.
 
     Call arguments:

@@ -48,7 +48,7 @@ class MirrorBorder(PadToStride):
 
     Reference:
         Ciresan et al., "Deep Neural Networks Segment Neuronal Membranes in Electron Microscopy Images",
-        NIPS 2012 (from memory: windows at the border see mirrored pixels).
+        NIPS 2012: windows at the border see mirrored pixels.
     """
 
     def __init__(

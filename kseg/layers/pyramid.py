@@ -82,7 +82,7 @@ class LocalNormalization(keras.layers.Layer):
     225. Float32 unless told otherwise.
 
     Args:
-        window: side in pixels, odd; an integer, or `(height, width)`. 15 is the paper's (from memory).
+        window: side in pixels, odd; an integer, or `(height, width)`. 15 is the paper's.
         floor: smallest standard deviation that is divided by, in units of the input, above 0. Weaker contrast
             is not amplified to 1: the default, 1 / 255, is one step of an 8-bit image in [0, 1].
 

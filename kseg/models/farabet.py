@@ -101,7 +101,7 @@ def FarabetNet(
     with the extractor fixed, `freeze="^conv[123]$"`. It draws single pixels, either with natural frequencies
     or as many of each class: `sampling="pixels"` and `"balanced-pixels"` keep the labels of the drawn pixels
     only, which is the same as training on patches around them. SGD, learning rate 1e-3, weight decay 1e-5;
-    flips, rotation by 8 degrees, scales 0.9 to 1.1 (from memory).
+    flips, rotation by 8 degrees, scales 0.9 to 1.1.
 
     Any size from 1x1: the image is mirrored at the bottom and right to a multiple of `4 * 2 ** (scales - 1)`,
     and each normalised level is padded with 21 zeros, the local mean, on all sides.
@@ -111,14 +111,14 @@ def FarabetNet(
         num_classes: number of logits per pixel.
         scales: levels of the pyramid, 1 to 6. 1 is the single-scale twin: the normalised image itself.
         classifier: `"linear"`, or `"mlp"` with one layer of tanh.
-        hidden: units of the MLP; 1024 is the paper's (from memory).
+        hidden: units of the MLP; 1024 is the paper's.
         chroma: what the 6 colour maps of the first stage see: `"split"`, 3 of them U and 3 V; `"both"`, each
             of them U and V (427,910 parameters in the extractor).
         weights: None, or a weights file of this network.
         width: factor on all channel counts; a map of the second or third stage sees half of the maps below,
             as 8 of 16 and 32 of 64.
         dropout: share of the features that is dropped in training, in [0, 1). The paper has none.
-        window: side of the neighbourhood of the local normalisation, odd; 15 is the paper's (from memory).
+        window: side of the neighbourhood of the local normalisation, odd; 15 is the paper's.
         seed: of the two random connection tables.
         normalization: what the images have had: `{"order", "mean", "std"}` as in `kseg.spec.Normalization`;
             None: its defaults.

@@ -1,9 +1,8 @@
 """Recurrent convolutional networks for scene labeling: one small net that corrects its own labels.
 
-The paper's text was not at hand. Kernels and patch sizes agree with receptive-field arithmetic; what rests on
-memory alone is an argument (`features`, `feedback`, `last_tanh`). Of the input it is remembered only that it
-had zero mean and unit variance, not over what: that is left to the normalisation of the images, as for every
-network.
+Kernels and patch sizes agree with receptive-field arithmetic; what does not follow from it is an argument
+(`features`, `feedback`, `last_tanh`; docs/provenance.md). That inputs have zero mean and unit variance is
+left to the normalisation of the images, as for every network.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ def PinheiroCNN(
         weights: None, or a weights file of the whole network.
         width: factor on all channel counts.
         features: channels of the two hidden convolutions; (25, 50) for Stanford Background and (50, 50) for
-            SIFT Flow, from memory.
+            SIFT Flow.
         evaluator: `"dilated"` or `"stitch"`, see `kseg.models.N4`.
         output_stride: 1 for full resolution, 2 for half, up to 16; see `kseg.models.N4`.
         name: name of the Keras model.
@@ -304,11 +303,9 @@ def RecurrentCNN(
         width: factor on the channel counts.
         variant: `"rcnn2"` or `"rcnn3"`.
         instances: how often the net is applied, from 1 on; None: 2 for `"rcnn2"`, 3 for `"rcnn3"`.
-        features: channels of the two hidden convolutions; (25, 50), from memory.
-        feedback: what an instance passes to the next: `"scores"`, or `"softmax"` of them. Not certain from
-            the sources.
-        last_tanh: whether `"rcnn3"` has a tanh after its second convolution, which is not certain either;
-            `"rcnn2"` always has it.
+        features: channels of the two hidden convolutions; (25, 50).
+        feedback: what an instance passes to the next: `"scores"`, or `"softmax"` of them.
+        last_tanh: whether `"rcnn3"` has a tanh after its second convolution; `"rcnn2"` always has it.
         evaluator: how full resolution is reached: `"dilated"`, strides turned into dilation that grows from
             instance to instance; or `"stitch"`, the paper's merging of the answers to shifted images. The
             same numbers to rounding.

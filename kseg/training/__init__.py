@@ -5,8 +5,9 @@ Every part can be used alone with `model.fit`: the schedules, `AverageWeights` (
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from kseg.errors import load_room
 
 _NAMES = {
     "TrainConfig": "config",
@@ -46,5 +47,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Names load on first use, so that the command line can show its help without importing Keras.
     if name in _NAMES:
-        return getattr(importlib.import_module(f"kseg.training.{_NAMES[name]}"), name)
+        return getattr(load_room(f"kseg.training.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'kseg.training' has no attribute '{name}'")

@@ -13,7 +13,7 @@ import keras
 
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import UsageError
-from kseg.interrupts import DeferredInterrupt
+from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.locks import FILE as LOCK
 from kseg.locks import FolderLock, is_unused
 from kseg.metrics import chance_miou, near_chance
@@ -56,7 +56,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         DataError: the data is wrong.
         TrainingDivergedError: the loss became NaN or infinite, or left far above its start and stayed there;
             no network of such an epoch is kept.
-        KeyboardInterrupt: on Ctrl-C, after saying how to go on.
+        Interrupted: on Ctrl-C; its message says how to go on.
     """
     lock = FolderLock(config.out)
     try:
@@ -90,12 +90,13 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     info = _start_record(run, config, plan, before)
     try:
         result = _fit(run, config, plan, fitted, info, say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
         epochs = len(done[0].rows) if done else 0
-        say(f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}")
-        raise
+        raise Interrupted(
+            f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}"
+        ) from interrupt
     except TrainingDivergedError:
         _finish_record(run, info, "diverged")
         raise

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -24,6 +25,9 @@ IGNORE_COLOR = (224, 224, 192)
 BLACK_SHARE = 1 / 3
 _RIGHT, _WRONG = (40, 120, 70), (230, 40, 60)
 _INK, _PAPER = (32, 33, 36), (255, 255, 255)
+# An outline is one pixel wide per so many pixels of the picture's longer side, and a legend's text as high.
+_OUTLINE_SIDE, _TEXT_SIDE = 900, 60
+TEXT_SIZE = 13
 # A panel of `side_by_side` is enlarged by a whole factor until its longer side has this many pixels.
 _PANEL = 96
 _LONGEST_LABEL = 100
@@ -94,24 +98,65 @@ def colorize(mask: npt.ArrayLike, spec: Spec) -> Picture:
     return table[np.where(ids == spec.ignore_id, spec.num_classes, ids)]
 
 
-def overlay(image: npt.ArrayLike, mask: npt.ArrayLike, spec: Spec, alpha: float = 0.5) -> Picture:
-    """Blend the colour mask over the image.
+def overlay(
+    image: npt.ArrayLike,
+    mask: npt.ArrayLike,
+    spec: Spec,
+    alpha: float = 0.5,
+    outline: int | None = None,
+) -> Picture:
+    """Blend the colour mask over the image, and outline the regions.
 
-    Ignored pixels show the image unchanged; a class whose colour is black gets a third of `alpha`.
+    Ignored pixels show the image unchanged; a class whose colour is black gets a third of `alpha` and no
+    outline. An outline lies inside its region, in the class's colour: lightened where the image is dark
+    (many palettes are dark too, and would not be seen there), darkened where it is bright.
 
     Args:
         image: uint8 RGB (H, W, 3).
         mask: integer ids (H, W).
         spec: gives palette and ignore id.
         alpha: weight of the mask, 0 (image only) to 1 (mask only).
+        outline: width in pixels; 0: none. Default: 1 per 900 pixels of the longer side, at least 1.
+
+    Returns:
+        uint8 RGB (H, W, 3), the image's own size.
     """
     if not 0.0 <= alpha <= 1.0:
         raise UsageError(f"overlay `alpha` must be in [0, 1]. Received: {alpha!r}")
     picture, ids = checked_image(image), checked_mask(mask, spec)
     _same_size(picture, ids)
+    width = outline_width(picture.shape[:2]) if outline is None else outline
+    if not 0 <= width <= 255:
+        raise UsageError(f"overlay `outline` must be 0-255 pixels. Received: {outline!r}")
+    position = np.where(ids == spec.ignore_id, spec.num_classes, ids)
     shares = np.array([1.0 if any(color) else BLACK_SHARE for color in spec.palette] + [0.0])
-    weight = alpha * shares[np.where(ids == spec.ignore_id, spec.num_classes, ids)][..., None]
-    return np.rint(picture * (1.0 - weight) + colorize(ids, spec) * weight).astype(np.uint8)
+    weight = alpha * shares[position][..., None]
+    blended = np.rint(picture * (1.0 - weight) + colorize(ids, spec) * weight).astype(np.uint8)
+    if width and alpha:
+        edge = _edges(position, width) & (shares == 1.0)[position]
+        blended[edge] = _contrasting(np.array([*spec.palette, IGNORE_COLOR])[position[edge]], picture[edge])
+    return blended
+
+
+def outline_width(size: tuple[int, ...]) -> int:
+    """Return how many pixels wide `overlay` draws outlines in a picture of `(height, width)`."""
+    return max(1, round(max(size) / _OUTLINE_SIDE))
+
+
+def _edges(position: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.bool_]:
+    """Return the pixels that have another class at most `width` pixels away."""
+    # Filters of OpenCV take bytes or floats; those are exact for all ids that a mask can hold.
+    ids: npt.NDArray[Any] = position.astype(np.uint8) if position.max() < 256 else position.astype(np.float32)
+    window = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    return cv2.erode(ids, window) != cv2.dilate(ids, window)
+
+
+def _contrasting(colors: npt.NDArray[Any], under: Picture) -> Picture:
+    """Return `colors` (N, 3) at full strength over dark pixels `under` (N, 3), darkened over bright ones."""
+    strongest = np.maximum(colors.max(axis=1, keepdims=True), 1)
+    light = 64 + colors / strongest * 191
+    dark = colors * np.minimum(1.0, 96 / strongest)
+    return np.where(under.mean(axis=1, keepdims=True) < 128, light, dark).astype(np.uint8)
 
 
 def error_map(
@@ -138,14 +183,20 @@ def error_map(
 
 @functools.lru_cache(maxsize=8)
 def _font(size: int) -> Any:
-    """DejaVu Sans from matplotlib: wide coverage of scripts, on every platform."""
-    from matplotlib import get_data_path
+    """DejaVu Sans, which travels with kseg: Latin, Greek, Cyrillic, Arabic and more, the same everywhere.
 
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+    Pillow's own font has ASCII only, and matplotlib, which has this one, is no part of the light install.
+    """
+    return ImageFont.truetype(str(Path(__file__).parent / "fonts" / "DejaVuSans.ttf"), size)
+
+
+def text_size(size: tuple[int, ...]) -> int:
+    """Return the height of a legend's text below a picture of `(height, width)` pixels."""
+    return max(TEXT_SIZE, round(max(size) / _TEXT_SIDE))
 
 
 def legend(
-    spec: Spec, ids: Sequence[int] | None = None, width: int | None = None, text_size: int = 13
+    spec: Spec, ids: Sequence[int] | None = None, width: int | None = None, text_size: int = TEXT_SIZE
 ) -> Picture:
     """Draw a swatch and the name of each class, row by row in as many columns as fit.
 
@@ -154,7 +205,7 @@ def legend(
         ids: the classes to draw; the ignore id may be among them. None: all classes and the ignore id.
         width: width of the picture in pixels. None: wide enough for a roughly 3:1 picture. Names that
             do not fit are shortened.
-        text_size: height of the text in pixels.
+        text_size: height of the text in pixels; swatches and distances follow it.
 
     Returns:
         uint8 RGB picture on white.
@@ -168,20 +219,27 @@ def legend(
         else (printable(spec.classes[i], _LONGEST_LABEL), spec.palette[i])
         for i in chosen
     ]
-    line, swatch = text_size + 8, text_size
+
+    def scaled(pixels: int) -> int:
+        return round(pixels * text_size / TEXT_SIZE)
+
+    line, swatch = text_size + scaled(8), text_size
     widest = max((int(font.getlength(name)) for name, _ in entries), default=0)
-    cell = widest + swatch + 22
+    cell = widest + swatch + scaled(22)
     if width is None:
         width = cell * max(1, round((3 * len(entries) * line / cell) ** 0.5))
     columns = max(1, width // cell)
     rows = max(1, -(-len(entries) // columns))
-    canvas = Image.new("RGB", (max(width, swatch + 8), rows * line + 8), _PAPER)
+    canvas = Image.new("RGB", (max(width, swatch + scaled(8)), rows * line + scaled(8)), _PAPER)
     draw = ImageDraw.Draw(canvas)
     for position, (name, color) in enumerate(entries):
-        left, top = 6 + (position % columns) * cell, 4 + (position // columns) * line
-        draw.rectangle((left, top + 3, left + swatch, top + 3 + swatch), fill=color, outline=(120, 120, 120))
-        room = min(cell, canvas.width - left) - swatch - 12
-        draw.text((left + swatch + 6, top + 2), _fitted(name, room, font), fill=_INK, font=font)
+        left = scaled(6) + (position % columns) * cell
+        top = scaled(4) + (position // columns) * line
+        box = (left, top + scaled(3), left + swatch, top + scaled(3) + swatch)
+        draw.rectangle(box, fill=color, outline=(120, 120, 120), width=scaled(1))
+        room = min(cell, canvas.width - left) - swatch - scaled(12)
+        place = (left + swatch + scaled(6), top + scaled(2))
+        draw.text(place, _fitted(name, room, font), fill=_INK, font=font)
     return np.asarray(canvas).copy()
 
 

@@ -45,7 +45,7 @@ def write_report(
         exports: one row per artefact. Known keys: `file`, `format`, `precision`, `size_bytes`, `load_ms`,
             `p50_ms`, `p95_ms`, `images_per_s`, `ratio` (speed-up over the reference), `peak_mb`, `miou` and
             `agreement` (0..1), `miou_drop` (points), `verify` (`"passed"`, `"failed"`, another text, or a
-            bool). Other keys become further columns; None is a dash.
+            bool), `reason` (why a row has no numbers). Other keys become further columns; None is a dash.
         notes: how each number was made: name -> text, or texts.
         commands: shell commands that make it again, or go on from here.
 

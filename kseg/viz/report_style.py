@@ -34,6 +34,11 @@ table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font
 th{color:var(--dim);font-weight:600;text-align:left;font-size:13px}
 th,td{padding:6px 8px;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:middle}
 th:first-child,td:first-child{padding-left:0}
+.exports th{white-space:normal;vertical-align:bottom}
+.exports td.file{white-space:normal;overflow-wrap:anywhere;min-width:9em}
+.exports small{display:block;color:var(--dim);font-size:12px}
+details{margin:12px 0}summary{cursor:pointer;color:var(--dim);font-weight:600;font-size:14px}
+details .scroll{margin-top:10px}
 tr:last-child td{border-bottom:0}
 th.n,td.n{text-align:right}
 td.wrap{white-space:normal;min-width:11em}td.wrap .pill{border-radius:9px;display:inline-block}
@@ -106,7 +111,14 @@ pre{position:relative;background:var(--bg);border:1px solid var(--line);border-r
 margin:8px 0;overflow-x:auto;
 font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
 footer{max-width:1120px;margin:0 auto;padding:4px 20px 40px;color:var(--dim);font-size:13px}
-@media (max-width:600px){section{padding:16px 14px}dl{grid-template-columns:1fr}dd{margin-bottom:8px}}
+@media (max-width:700px){section{padding:16px 14px}dl{grid-template-columns:1fr}dd{margin-bottom:8px}
+th{white-space:normal}.bar{min-width:64px}
+.exports thead{display:none}.exports tr{display:block;border-bottom:1px solid var(--line);padding:8px 0}
+.exports td,.exports td.n{display:flex;justify-content:space-between;gap:12px;border:0;padding:2px 0;
+text-align:right}
+.exports td.file{display:block;text-align:left;font-weight:600}.exports small{font-weight:400}
+.exports td[data-label]:before{content:attr(data-label);color:var(--dim);text-align:left}
+pre{white-space:pre-wrap;overflow-wrap:anywhere}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--dim:#444;--line:#ccc;--c1:#1d4ed8;--c2:#c2410c;
 --bar:#cfdffd;--heat:37,99,235}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}

@@ -13,6 +13,8 @@ from kseg.viz.escaping import escape
 
 DASH = "\N{EN DASH}"
 
+# Up to this many classes a confusion table stands open; a larger one is folded away.
+_MOST_OPEN = 12
 # Beyond this many classes a confusion table is unreadable: the largest confusions are listed instead.
 _MOST_CLASSES = 24
 _MOST_CONFUSIONS = 20
@@ -63,7 +65,12 @@ def confusion_section(matrices: Mapping[str, Confusion], spec: Spec) -> str:
     parts = []
     for name, confusion in matrices.items():
         table = _heat(confusion, spec) if spec.num_classes <= _MOST_CLASSES else _largest(confusion, spec)
-        parts.append(f'<h3>{escape(name)}</h3><div class="scroll">{table}</div>')
+        scrolled = f'<div class="scroll">{table}</div>'
+        if spec.num_classes <= _MOST_OPEN:
+            parts.append(f"<h3>{escape(name)}</h3>{scrolled}")
+        else:
+            summary = f"{escape(name)}: {spec.num_classes} classes"
+            parts.append(f"<details><summary>{summary}</summary>{scrolled}</details>")
     return (
         "<section><h2>Confusion</h2><p>Each row is a true class; the cells say, in percent, what its pixels "
         f"were taken for.</p>{''.join(parts)}</section>"
@@ -124,40 +131,47 @@ def _size(value: Any) -> str:
     return f"{float(value) / 1e6:.2f} MB" if float(value) >= 1e4 else f"{int(value)} B"
 
 
-# Key of a row -> (heading, how a value is written). Other keys follow, under their own name.
+# Key of a row -> (heading, how a value is written), in the order of the columns: what decides comes first.
+# Other keys follow, under their own name.
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "file": ("file", str),
-    "format": ("format", str),
-    "precision": ("precision", str),
-    "size_bytes": ("size", _size),
-    "load_ms": ("load", lambda v: f"{float(v):.0f} ms"),
-    "p50_ms": ("p50", lambda v: f"{float(v):.1f} ms"),
-    "p95_ms": ("p95", lambda v: f"{float(v):.1f} ms"),
+    "verify": ("verify", str),
+    "miou": ("mIoU", percent),
+    "miou_drop": ("points lost", lambda v: f"{float(v):+.2f}"),
+    "agreement": ("agreement", lambda v: percent(v, 2)),
+    "p50_ms": ("p50, ms", lambda v: f"{float(v):.1f}"),
+    "p95_ms": ("p95, ms", lambda v: f"{float(v):.1f}"),
     "images_per_s": ("images/s", lambda v: f"{float(v):.1f}"),
     "ratio": ("speed-up", lambda v: f"{float(v):.2f}\N{MULTIPLICATION SIGN}"),
-    "peak_mb": ("peak memory", lambda v: f"{float(v):.0f} MB"),
-    "miou": ("mIoU", percent),
-    "miou_drop": ("mIoU lost", lambda v: f"{float(v):+.2f} points"),
-    "agreement": ("agreement", lambda v: percent(v, 2)),
-    "verify": ("verify", str),
+    "load_ms": ("load, ms", lambda v: f"{float(v):.0f}"),
+    "peak_mb": ("peak memory, MB", lambda v: f"{float(v):.0f}"),
 }
-_WORDS = ("file", "format", "precision", "verify")
+_WORDS = ("file", "verify")
+# Written in small under the file's name: as columns they pushed the verdict off the page.
+_UNDER_FILE: dict[str, Callable[[Any], str]] = {
+    "format": str,
+    "precision": str,
+    "size_bytes": _size,
+    "reason": str,
+}
 
 
 def exports_section(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of artefacts. Keys: see `write_report`."""
     if not rows:
         return ""
-    every = list(dict.fromkeys(key for row in rows for key in row))
-    keys = [key for key in _COLUMNS if key in every and key != "verify"]
-    keys += [key for key in every if key not in _COLUMNS]
-    keys += ["verify"] if "verify" in every else []
-    head = "".join(f"<th{_class(key, rows)}>{escape(str(_COLUMNS.get(key, (key,))[0]))}</th>" for key in keys)
-    body = "".join("<tr>" + "".join(_cell(key, row.get(key), rows) for key in keys) + "</tr>" for row in rows)
+    every = list(dict.fromkeys(key for row in rows for key in row if key not in _UNDER_FILE))
+    keys = [key for key in _COLUMNS if key in every] + [key for key in every if key not in _COLUMNS]
+    head = "".join(f"<th{_class(key, rows)}>{escape(_heading(key))}</th>" for key in keys)
+    body = "".join("<tr>" + "".join(_cell(key, row, rows) for key in keys) + "</tr>" for row in rows)
     return (
-        '<section><h2>Exports</h2><div class="scroll"><table><thead><tr>'
+        '<section><h2>Exports</h2><div class="scroll"><table class="exports"><thead><tr>'
         f"{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
+
+
+def _heading(key: str) -> str:
+    return str(_COLUMNS.get(key, (key,))[0])
 
 
 def _is_text(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -169,17 +183,26 @@ def _class(key: str, rows: Sequence[Mapping[str, Any]]) -> str:
     return "" if _is_text(key, rows) else ' class="n"'
 
 
-def _cell(key: str, value: Any, rows: Sequence[Mapping[str, Any]]) -> str:
+def _cell(key: str, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    value = row.get(key)
+    # A narrow screen shows a row as a list, each value with its heading.
+    label = f' data-label="{escape(_heading(key))}"'
+    if key == "file":
+        small = ", ".join(
+            write(row[fact]) for fact, write in _UNDER_FILE.items() if row.get(fact) not in (None, "")
+        )
+        name = DASH if value is None else escape(str(value))
+        return f'<td class="file">{name}<small>{escape(small)}</small></td>'
     if value is None:
-        return f"<td{_class(key, rows)}>{DASH}</td>"
+        return f"<td{_class(key, rows)}{label}>{DASH}</td>"
     if key == "verify":
         text = _verdict_text(value)
         style = ' class="wrap"' if len(text) > 24 else ""
-        return f'<td{style}><span class="pill {_verdict(value)}">{escape(text)}</span></td>'
+        return f'<td{style}{label}><span class="pill {_verdict(value)}">{escape(text)}</span></td>'
     # A text in a number's place ("built, not run: no CUDA device") is shown as it is.
     written = value if isinstance(value, str) else _COLUMNS.get(key, (key, _plain))[1](value)
     style = ' class="wrap"' if isinstance(value, str) and len(value) > 24 else _class(key, rows)
-    return f"<td{style}>{escape(written)}</td>"
+    return f"<td{style}{label}>{escape(written)}</td>"
 
 
 def _plain(value: Any) -> str:

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kseg import saving
+from kseg import saving, viz
+from kseg.cli import output
 from kseg.cli.main import main
 from kseg.cli.predict import find_images, unique_names
 from kseg.errors import UsageError
-from kseg.spec import Normalization, Spec
+from kseg.spec import Normalization, Spec, voc_palette
+from kseg.training import TrainConfig
 
 CLASSES = ("dark", "bright")
 SPEC = Spec(
@@ -182,6 +184,45 @@ def test_predict_writes_ids_colours_and_overlays(
     assert listing["images"][0]["shares"] == {"dark": 0.5, "bright": 0.5}
 
 
+def test_plain_has_the_image_s_own_size_and_no_seams(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = photo((700, 2000))
+    image[250:262, :] = 230
+    Image.fromarray(image).save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    words = ["predict", str(model), str(tmp_path / "a.png"), "--out", str(out), "--json"]
+    assert main([*words, "--write", "mask,plain,overlay"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["images"]
+    plain = np.asarray(Image.open(entry["plain"])).astype(int)
+    assert plain.shape == image.shape
+    assert np.asarray(Image.open(entry["overlay"])).shape[1] == 2000
+    # Written by bands of rows: the same as in one go, to JPEG's rounding.
+    whole = viz.overlay(image, np.asarray(Image.open(entry["mask"])), SPEC).astype(int)
+    assert np.abs(plain - whole).mean() < 2
+    bands = plain[255:258] - whole[255:258]
+    assert np.abs(bands).mean() < 4
+
+
+def test_the_sum_of_unread_images_fits_their_number(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(model), str(tmp_path), "--out", str(tmp_path / "out"), "--write", "mask"]
+
+    def lines() -> list[str]:
+        assert main(words) == 2
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("kseg: ")]
+
+    (tmp_path / "a.png").write_bytes(b"")
+    assert len(lines()) == 1  # the image's own line says all
+    (tmp_path / "b.png").write_bytes(b"")
+    assert lines()[-1] == "kseg: none of the 2 images could be read"
+    Image.fromarray(photo((8, 8))).save(tmp_path / "c.png")
+    assert lines()[-1] == "kseg: 2 of 3 images could not be read; the other is done"
+    Image.fromarray(photo((8, 8))).save(tmp_path / "d.png")
+    assert lines()[-1] == "kseg: 2 of 4 images could not be read; the others are done"
+
+
 def test_predict_names_a_bad_image_and_does_the_others(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,8 +320,49 @@ def test_inspect_shows_the_spec(model: Path, capsys: pytest.CaptureFixture[str])
     assert shown["bytes"] == model.stat().st_size
     assert main(["inspect", str(model)]) == 0
     table = capsys.readouterr().out
+    for word in ("24x32", "bright", "seed 1", "void is 255"):
+        assert word in table
+    assert main(["inspect", str(model), "--full"]) == 0
+    table = capsys.readouterr().out
     for word in ("24x32", "bright", "recipe.seed", "200 100 0"):
         assert word in table
+
+
+def test_inspect_fits_one_screen(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a training and a verified export record, and 150 classes, in 40 lines of 100 columns."""
+    monkeypatch.setattr(output.console, "width", 100)
+    path = tmp_path / "m.keras"
+    network = saving.load(model)
+    arguments = {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    verify = {"status": "passed", "images": 32, "source": "squares", "split": "val", "miou": 0.5}
+    verify |= {"miou_reference": 0.51, "drop": 1.0, "budget": 1.5, "agreement": 0.98}
+    verify["per_class"] = [{"class": name, "drop": 0.1} for name in "abcdefgh"]
+    head = keras.layers.Conv2D(150, 1)
+    network = keras.Model(network.inputs[0], head(network.inputs[0]))
+    spec = SPEC.replace(
+        classes=tuple(f"class {index}" for index in range(150)),
+        palette=voc_palette(150),
+        architecture="UNet",
+        arch_args={"num_classes": 150, "width": 0.25, "encoder": None},
+        recipe={"arguments": arguments, "versions": dict.fromkeys("abcdef", "1.2.3"), "seed": 3},
+        export={"format": "tflite", "precision": "int8", "tools": {"keras": "3"}, "verify": verify},
+    )
+    saving.save(network, path, spec)
+    assert main(["inspect", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    text = " ".join(" ".join(lines).split())
+    assert (
+        "passed: 32 images of squares val; mIoU 50.0, of the reference 51.0; lost +1.00 points of 1.5" in text
+    )
+    assert "class 23" in text
+    assert "None" not in text
 
 
 def test_inspect_says_what_an_alien_file_lacks(

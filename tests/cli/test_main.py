@@ -12,6 +12,7 @@ import pytest
 
 from kseg.cli import main as cli
 from kseg.errors import GateError, UsageError
+from kseg.interrupts import Interrupted
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -58,7 +59,10 @@ def test_unknown_argument_is_one_line_with_exit_code_2(capsys):
     [
         (UsageError("Argument `x` must be 1.\nReceived: x=2"), 2, "must be 1. Received"),
         (GateError("mIoU fell"), 1, "mIoU fell"),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted; files already finished are whole"),
+        (Interrupted("interrupted after 2; go on"), 130, "kseg: interrupted after 2; go on"),
+        (ModuleNotFoundError("No module named 'keras'", name="keras"), 2, 'pip install "kseg[train]"'),
+        (ModuleNotFoundError("No module named 'kseg.x'", name="kseg.x"), 70, "internal error"),
         (OSError(errno.ENOSPC, "No space left on device", "out.tflite"), 2, "no space left"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x.png"), 2, "x.png"),
     ],

@@ -64,6 +64,27 @@ def test_report_finds_the_data_by_run_json_and_scores_it(run_folder: Path) -> No
     assert 'src="http' not in page
 
 
+def test_a_report_names_no_absolute_path(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"path": str(run_folder / "exports" / "m.tflite"), "status": "measured"}]
+    rows += [{"path": str(run_folder.parent / "elsewhere.onnx"), "status": "measured"}]
+    setup = {"source": str(run_folder.parent / "private" / "squares")}
+    (run_folder / "benchmark.json").write_text(json.dumps({"rows": rows, "setup": setup}))
+    private = run_folder.parent / "private"
+    for start, command in (
+        (run_folder.parent, "kseg evaluate run/model.keras --data private/squares"),
+        (private, "kseg evaluate run/model.keras --data squares"),
+    ):
+        monkeypatch.chdir(start)
+        assert main(["report", str(run_folder)]) == 0
+        page = (run_folder / "report.html").read_text()
+        summary = (run_folder / "report.json").read_text()
+        for text in (page, summary):
+            assert str(run_folder.parent) not in text
+        assert command in page
+    kept = json.loads(summary)["benchmark"]
+    assert [row["path"] for row in kept["rows"]] == ["exports/m.tflite", "elsewhere.onnx"]
+
+
 def test_report_without_run_json_asks_for_the_data(
     run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

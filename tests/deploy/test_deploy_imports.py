@@ -62,7 +62,7 @@ def test_missing_runtime_names_the_extra(exported, monkeypatch):
     with pytest.raises(MissingExtraError, match=r'pip install "kseg\[litert\]"'):
         deploy.load(exported["tflite"])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "kseg\[onnx\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "kseg\[onnxruntime\]"'):
         deploy.load(exported["onnx"])
 
 
@@ -81,3 +81,44 @@ def test_submodules_do_not_take_the_place_of_functions():
     folder = Path(deploy.__path__[0])
     submodules = {file.stem for file in folder.glob("*.py")} | set(FORMATS)
     assert not submodules & set(deploy.__all__)
+
+
+COMMANDS = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {refused}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+
+sys.meta_path.insert(0, Refuse())
+from kseg.cli.main import main
+codes = [main(words.split("|")) for words in sys.argv[1:]]
+assert codes == [0] * len(codes), codes
+"""
+
+
+def test_commands_on_a_finished_file_need_nothing_that_training_does(exported, val_samples, tmp_path):
+    """The fast twin of tests/deploy/test_installs.py: what a light install lacks is refused, not absent."""
+    from PIL import Image
+
+    from kseg.errors import EXTRAS
+
+    Image.fromarray(val_samples[0].image).save(tmp_path / "a.png")
+    file = exported["tflite"]
+    lines = [
+        "--help",
+        f"inspect|{file}",
+        f"predict|{file}|{tmp_path / 'a.png'}|--out|{tmp_path / 'out'}|--write|mask,color,overlay,plain",
+        "completion|bash",
+    ]
+    refused = sorted({*EXTRAS, "h5py", "scipy", "skimage", "absl", "pyarrow"} - {"ai_edge_litert"})
+    ran = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(refused=refused), *lines],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert len(list((tmp_path / "out").iterdir())) == 4

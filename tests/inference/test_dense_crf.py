@@ -232,7 +232,7 @@ def test_arguments_override_the_preset() -> None:
 
 
 def test_sheet_of_presets() -> None:
-    """All figures: those of the releases' files, and those that the sheet gives from memory or as a range."""
+    """All figures: the releases' files', and those recalled or given as a range (docs/provenance.md)."""
     assert set(PRESETS) == {"msrc", "deeplab1", "deeplab2", "deconvnet", "crf-rnn", "pydensecrf"}
     assert PRESETS["deeplab2"] == Preset(4, 67, 3, 3, 1, 10, "symmetric")
     assert PRESETS["deconvnet"] == Preset(5, 20, 3, 3, 3, 10, "symmetric")

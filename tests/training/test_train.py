@@ -18,6 +18,7 @@ from PIL import Image
 
 import kseg
 from kseg.errors import DataError, UsageError
+from kseg.interrupts import Interrupted
 from kseg.training import TrainConfig, checkpoint, train
 
 Finished = tuple[Path, dict, list[str]]
@@ -279,14 +280,17 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, l
         if line.startswith("epoch 1/"):
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as stopped:
         train(config(data, root / "run"), say)
+    lines.append(str(stopped.value))
     return data, root / "run", lines
 
 
 def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(interrupted: tuple[Path, Path, list[str]]) -> None:
     _, out, lines = interrupted
-    assert "interrupted after 1 finished epochs; go on with: kseg train --resume" in lines[-1]
+    assert lines[-1] == f"interrupted after 1 finished epochs; go on with: kseg train --resume --out {out}"
+    # Said once: by the exception, which the command line prints.
+    assert sum("interrupted" in line for line in lines) == 1
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert kseg.load(out / "model.keras").spec.classes == ("a", "b", "c")
     assert [entry for entry in out.rglob("*") if entry.name.startswith(".kseg-")] == []

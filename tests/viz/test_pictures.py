@@ -27,7 +27,7 @@ def test_colorize_with_a_negative_ignore_id():
 
 
 def test_overlay_blends_and_leaves_ignored_pixels():
-    picture = viz.overlay(IMAGE, MASK, SPEC, alpha=0.5)
+    picture = viz.overlay(IMAGE, MASK, SPEC, alpha=0.5, outline=0)
     assert picture[0, 1].tolist() == [150, 50, 50]
     assert picture[1, 1].tolist() == [100, 100, 100]
     np.testing.assert_array_equal(viz.overlay(IMAGE, MASK, SPEC, alpha=0.0), IMAGE)
@@ -36,8 +36,55 @@ def test_overlay_blends_and_leaves_ignored_pixels():
 
 def test_overlay_lets_the_image_shine_through_a_black_background():
     spec = SPEC.replace(palette=((0, 0, 0), (200, 0, 0), (0, 0, 250)))
-    picture = viz.overlay(IMAGE, MASK, spec, alpha=0.6)
+    picture = viz.overlay(IMAGE, MASK, spec, alpha=0.6, outline=0)
     assert picture[:, 0].tolist() == [[80, 80, 80], [40, 40, 190]]
+
+
+def _luminance(color: np.ndarray) -> float:
+    """Relative luminance, 0-1, as WCAG 2 defines it."""
+    linear = np.where(color <= 10.3, color / 255 / 12.92, ((color / 255 + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("shade", [0, 20, 60, 180, 240, 255])
+def test_an_outline_is_seen_on_dark_and_on_bright_images(shade):
+    """Contrast of at least 2 to the image beside it, for the first 40 colours of VOC's (dark) palette."""
+    spec = Spec(classes=tuple(f"c{index}" for index in range(40)))
+    image = np.full((9, 9, 3), shade, "uint8")
+    for index in range(1, spec.num_classes):
+        mask = np.zeros((9, 9), "uint8")
+        mask[2:7, 2:7] = index
+        picture = viz.overlay(image, mask, spec).astype(float)
+        inside, outside = _luminance(picture[2, 2]), _luminance(picture[0, 0])
+        contrast = (max(inside, outside) + 0.05) / (min(inside, outside) + 0.05)
+        assert contrast > 2, (spec.palette[index], picture[2, 2], picture[0, 0])
+
+
+def test_an_outline_lies_inside_its_region_and_grows_with_the_picture():
+    mask = np.zeros((12, 12), "uint8")
+    mask[3:9, 3:9] = 1
+    mask[:, 11] = 255
+    spec = SPEC.replace(palette=((0, 0, 0), (200, 0, 0), (0, 0, 250)))
+    image = np.full((12, 12, 3), 100, "uint8")
+    plain, lined = viz.overlay(image, mask, spec, outline=0), viz.overlay(image, mask, spec)
+    changed = (plain != lined).any(axis=-1)
+    ring = mask == 1
+    ring[4:8, 4:8] = False
+    np.testing.assert_array_equal(changed, ring)  # neither the black background's edge nor ignored pixels
+    assert viz.outline_width((360, 480)) == 1
+    assert viz.outline_width((3000, 4000)) == 4
+    with pytest.raises(UsageError, match="outline"):
+        viz.overlay(image, mask, spec, outline=-1)
+
+
+def test_a_legend_grows_with_its_text():
+    small, large = viz.legend(SPEC), viz.legend(SPEC, text_size=26)
+    assert 1.8 < large.shape[0] / small.shape[0] < 2.2
+    assert viz.text_size((360, 480)) == 13
+    assert viz.text_size((3000, 4000)) == 67
+    # The font travels with kseg: letters beyond ASCII are not all the same box.
+    names = [viz.legend(SPEC.replace(classes=("sky", "road", name))).tobytes() for name in "éжßñ"]
+    assert len(set(names)) == 4
 
 
 def test_error_map_tells_right_wrong_and_ignored_apart():

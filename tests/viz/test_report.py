@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -132,9 +134,67 @@ def test_numbers_and_verdicts(tmp_path):
     text = full(tmp_path)
     words = "".join(Page(text).words)
     # Two classes: sky has IoU 90 / 100; the other is only predicted.
-    for shown in ("90.0 %", "45.0 %", "2.50 MB", "1.2 ms", "+0.40 points", "built, not run: no CUDA device"):
+    for shown in ("90.0 %", "45.0 %", "2.50 MB", "1.2", "+0.40", "built, not run: no CUDA device"):
         assert shown in words
     assert re.findall(r'class="pill (\w*)"', text) == ["good", "bad", ""]
+
+
+def _export_rows():
+    numbers = {"miou": 0.903, "miou_drop": -0.14, "agreement": 0.9926, "p50_ms": 260.0, "p95_ms": 471.2}
+    numbers |= {"images_per_s": 3.4, "ratio": 0.33, "load_ms": 346.0, "peak_mb": 1130.0}
+    facts = {"format": "tensorrt", "precision": "float16", "size_bytes": 200_000_000}
+    names = ("model_with_a_rather_long_name_float16.engine", "b.tflite", "c.onnx")
+    rows = [{"file": name, **facts, **numbers, "verify": "passed"} for name in names]
+    rows[0] |= dict.fromkeys(numbers) | {"verify": "UNVERIFIED", "reason": "not run: no CUDA device"}
+    return rows
+
+
+def test_exports_put_the_verdict_first_and_give_the_reason(tmp_path):
+    text = full(tmp_path, exports=_export_rows())
+    table = text[text.index('<table class="exports">') :]
+    assert re.findall("<th[^>]*>([^<]*)</th>", table)[:5] == [
+        "file",
+        "verify",
+        "mIoU",
+        "points lost",
+        "agreement",
+    ]
+    assert "tensorrt, float16, 200.00 MB, not run: no CUDA device</small>" in table
+    # A narrow screen names each value in its cell.
+    assert table.count('data-label="agreement"') == 3
+
+
+@pytest.mark.parametrize("width", [1400, 500])
+def test_exports_fit_the_page(tmp_path, width):
+    """Laid out by a browser: the table is no wider than the box that would cut it off."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no chromium to lay the page out")
+    full(tmp_path, exports=_export_rows())
+    page = tmp_path / "report.html"
+    measure = (
+        "<script>var box=document.querySelector('.exports').parentNode;"
+        "document.title=box.scrollWidth-box.clientWidth</script></body>"
+    )
+    page.write_text(page.read_text(encoding="utf-8").replace("</body>", measure), encoding="utf-8")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    title = re.search("<title>([^<]*)</title>", ran.stdout)
+    assert title, ran.stderr[-2000:]
+    assert title[1] == "0"
+
+
+def test_a_confusion_table_of_many_classes_folds_away(tmp_path):
+    few, many = (
+        Spec(classes=tuple(f"c{index}" for index in range(count)), ignore_id=255) for count in (12, 21)
+    )
+    for spec, folded in ((few, False), (many, True)):
+        matrix = np.eye(spec.num_classes, dtype=int)
+        example = ("a", np.zeros((2, 2, 3), "uint8"), None, np.zeros((2, 2), "uint8"))
+        text = full(tmp_path, spec=spec, examples=[example], scores={"test": Confusion.from_matrix(matrix)})
+        assert ("<details><summary>test: 21 classes</summary>" in text) is folded
+        assert Page(text).open == []
 
 
 def test_sections_without_content_are_left_out(tmp_path):

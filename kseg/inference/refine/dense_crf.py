@@ -182,13 +182,13 @@ class DenseCRF:
             iterations:
 
             - `"msrc"`: 10, 61, 11, 1, 1, 10: the paper on MSRC-21. w2 and theta_gamma are published; w1 was
-              found by grid search and is not (10 is pydensecrf's); thetas from memory.
+              found by grid search and is not (10 is pydensecrf's).
             - `"deeplab1"`: 7.5, 75, 6.5, 3, 3, 10: DeepLab v1 searched w1 in 5-10, theta_alpha in 50-100,
-              theta_beta in 3-10 (from memory); these are the middles.
+              theta_beta in 3-10; these are the middles.
             - `"deeplab2"`: 4, 67, 3, 3, 1, 10: kazuto1011/deeplab-pytorch, configs/voc12.yaml.
             - `"deconvnet"`: 5, 20, 3, 3, 3, 10: DeconvNet, generate_EDeconvNet_CRF_results.m.
             - `"crf-rnn"`: 5, 160, 3, 3, 3, 10, normalisation `"after"`: thetas and iterations of
-              crfasrnn_keras; the start weights 5 and 3 of the Caffe release from memory.
+              crfasrnn_keras, start weights 5 and 3 of the Caffe release.
             - `"pydensecrf"`: 10, 80, 13, 3, 3, 5: the example in pydensecrf's README.
         w1: weight of the bilateral kernel.
         theta_alpha: bilateral kernel, pixels.

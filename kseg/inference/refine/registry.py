@@ -71,8 +71,8 @@ _ENTRIES = (
     Entry(
         "superpixel-crf",
         "kseg.inference.refine.superpixel_crf:SuperpixelCRF",
-        "random field over superpixels, by alpha-expansion; the paper's figures (from memory) smooth "
-        "much, try unary=log,gamma=3",
+        "random field over superpixels, by alpha-expansion; the paper's figures smooth much, try "
+        "unary=log,gamma=3",
         (
             Argument("alpha", float, 0.1, "how much a likely class costs less than an unlikely one"),
             Argument("beta", float, 20.0, "how fast a border's cost falls with its contrast"),

@@ -132,7 +132,7 @@ def train_segment_classifier(
         path: the file to write, ending in `.keras`.
         layer: the network's layer whose output are the features, for example FarabetNet's `"features"`.
         grid: cells per side of the pooling; 3 and 5 are both told of the paper.
-        hidden: units of the hidden layer; 1024 is the paper's (from memory).
+        hidden: units of the hidden layer; 1024 is the paper's.
         epochs: passes over the segments.
         batch_size: segments per step.
         learning_rate: of Adam.

@@ -41,7 +41,7 @@ class SuperpixelCRF:
     Args:
         alpha: how much a likely class costs less than an unlikely one.
         beta: how fast a border's cost falls with its contrast.
-        gamma: weight of borders. The default is the paper's, as alpha and beta are (from memory); with this
+        gamma: weight of borders. The default is the paper's, as alpha and beta are; with this
             reading of the energy it wipes out small objects. With `unary="log"` 3 is a good start.
         unary: `"exp"` or `"log"`.
         cycles: rounds over the classes at most.

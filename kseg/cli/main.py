@@ -17,6 +17,7 @@ from typing import NoReturn
 import kseg
 from kseg.cli import quiet_import
 from kseg.errors import KsegError, did_you_mean
+from kseg.machine.backend import grow_memory
 
 # Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
 COMMANDS = {
@@ -34,6 +35,7 @@ COMMANDS = {
     "verify": "verify",
     "benchmark": "benchmark",
     "inspect": "inspect",
+    "doctor": "doctor",
     "report": "report",
 }
 INTERRUPTED = 130
@@ -119,6 +121,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         quiet_import.install()
+    grow_memory()
     return int(_load(command).run(args))
 
 

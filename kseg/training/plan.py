@@ -73,6 +73,9 @@ class Plan:
         data_record: source, fingerprint and counts.
         precision: dtype policy.
         precision_reason: why this policy, in one line.
+        jit: Keras' `jit_compile`.
+        jit_reason: why, in one line.
+        batch_reason: why this batch size, in one line; empty when it was given.
     """
 
     architecture: str
@@ -91,6 +94,10 @@ class Plan:
     data_record: dict[str, Any]
     precision: str
     precision_reason: str
+    batch_size: int
+    jit: bool | str = False
+    jit_reason: str = ""
+    batch_reason: str = ""
 
     @property
     def average_every(self) -> int:
@@ -116,6 +123,10 @@ class Plan:
             "ema": self.ema,
             "precision": self.precision,
             "precision_reason": self.precision_reason,
+            "jit_compile": self.jit,
+            "jit_reason": self.jit_reason,
+            "batch_size": self.batch_size,
+            "batch_reason": self.batch_reason,
         }
 
 
@@ -192,7 +203,7 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
 
 
 def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Plan:
-    """Open the data and settle everything a run needs except its precision (see `settle_precision`).
+    """Open the data and settle everything a run needs except what is tried (see `settle`).
 
     Args:
         config: the arguments.
@@ -240,13 +251,14 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         crop=crop,
         class_weights=_class_weights(config, counts),
         steps_per_epoch=steps,
-        images_per_epoch=_items(batches, config.batch_size),
+        images_per_epoch=_items(batches, config.images_per_step),
         total_steps=total,
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
         data_record=_data_record(config, source, split, samples),
         precision="float32",
         precision_reason="",
+        batch_size=config.images_per_step,
     )
 
 
@@ -325,7 +337,7 @@ def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | No
         # Patches are drawn equally often from all classes and need none.
         if config.on_patches:
             return None
-        weights = balancing_weights(counts.images_with / counts.images, config.batch_size)
+        weights = balancing_weights(counts.images_with / counts.images, config.images_per_step)
     else:
         # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
         weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)

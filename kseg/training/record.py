@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import keras
 
 from kseg import __version__, files
 from kseg.errors import UsageError
+from kseg.machine import host
 
 FILE = "run.json"
 MODEL = "model.keras"
@@ -31,25 +31,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def machine() -> dict[str, Any]:
     """Return processor, usable cores, system and accelerators."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
     return {
-        "processor": _processor(),
-        "cores": cores,
+        "processor": host.processor(),
+        "cores": host.cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "accelerators": devices,
     }

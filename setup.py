@@ -19,6 +19,9 @@ EXTRAS = {
     # scikit-image brings scipy
     "refine": ["scikit-image>=0.24"],
     "jax": ["jax>=0.5"],
+    # both bring CUDA 12 in wheels, for drivers from 525 on; nvidia-ml-py tells `kseg doctor` of the GPUs
+    "gpu": ["tensorflow[and-cuda]>=2.19", "nvidia-ml-py>=12.535"],
+    "jax-cuda": ["jax[cuda12]>=0.5", "nvidia-ml-py>=12.535"],
     "tensorboard": ["tensorboard>=2.19"],
     "dev": [
         "jax>=0.5",
@@ -33,10 +36,10 @@ EXTRAS = {
         "cvat-sdk>=2.40",
     ],
 }
-# `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
-EXTRAS["all"] = sorted(
-    {need for name, needs in EXTRAS.items() if name not in ("tensorrt", "jax", "dev") for need in needs}
-)
+# `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries. CUDA for training is
+# large, and asked for by name.
+NOT_IN_ALL = ("tensorrt", "jax", "dev", "gpu", "jax-cuda")
+EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in NOT_IN_ALL for need in needs})
 
 setup(
     name="kseg",

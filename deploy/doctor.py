@@ -28,8 +28,8 @@ def examine(*, measure: bool = False) -> dict[str, Any]:
     Returns:
         JSON-ready, without local paths: `runs_on`, `backend`, `devices` (with memory in bytes), `driver`,
         `gpus`, `processor`, `cores`, `free_bytes`, `libraries` (versions), `precision` and `compilation`
-        (each `chosen` and `reason`), `formats` (one row per format: does it run here, can it be exported here) and
-        `findings` (each with `level`, `text` and `remedy`).
+        (each `chosen` and `reason`), `formats` (one row each: does it run here, can it be exported here)
+        and `findings` (each with `level`, `text` and `remedy`).
     """
     with quiet():
         machine = examine_machine()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-# Dense TFLOP/s as commonly listed: float32 outside of tensor cores, float16 or bfloat16 on them. A GPU that is
-# not listed is measured against its own matrix product alone, which is the better measure anyway.
+# Dense TFLOP/s as commonly listed: float32 outside of tensor cores, float16 or bfloat16 on them. A GPU that
+# is not listed is measured against its own matrix product alone, which is the better measure anyway.
 PEAKS = {
     "T4": (8.1, 65.0),
     "V100": (15.7, 125.0),
@@ -29,7 +29,7 @@ def peak(name: str, policy: str) -> float | None:
 
 
 def matrix_rate(policy: str, side: int, repeats: int) -> float:
-    """Return the TFLOP/s of a matrix product in the policy's compute type: what the device reaches at best."""
+    """Return the TFLOP/s of a matrix product in the policy's compute type: the best the device gives."""
     import keras
 
     dtype = keras.dtype_policies.get(policy).compute_dtype

@@ -23,11 +23,12 @@ class Bounds:
     same_class: float
 
 
-# float32 sums in another order; 8 bits (bfloat16) or 11 bits (float16) of mantissa in the mixed policies.
+# float32 sums in another order; 8 bits (bfloat16) or 11 bits (float16) of mantissa in the mixed policies. Those of
+# bfloat16 were seen to hold on a CPU; those of float32 and float16 have met no second device yet.
 BOUNDS = {
     "float32": Bounds(loss=1e-3, weights=0.02, same_class=0.995),
-    "mixed_float16": Bounds(loss=0.02, weights=0.25, same_class=0.97),
-    "mixed_bfloat16": Bounds(loss=0.05, weights=0.5, same_class=0.95),
+    "mixed_float16": Bounds(loss=0.02, weights=0.1, same_class=0.97),
+    "mixed_bfloat16": Bounds(loss=0.05, weights=0.25, same_class=0.95),
 }
 # The same weights on both devices: no training to drift apart.
 FORWARD_RMS, FORWARD_SAME_CLASS = 1e-4, 0.9995

@@ -23,8 +23,8 @@ class Bounds:
     same_class: float
 
 
-# float32 sums in another order; 8 bits (bfloat16) or 11 bits (float16) of mantissa in the mixed policies. Those of
-# bfloat16 were seen to hold on a CPU; those of float32 and float16 have met no second device yet.
+# float32 sums in another order; 8 bits (bfloat16) or 11 bits (float16) of mantissa in the mixed policies. The
+# bounds of bfloat16 were seen to hold on a CPU; those of float32 and float16 have met no second device yet.
 BOUNDS = {
     "float32": Bounds(loss=1e-3, weights=0.02, same_class=0.995),
     "mixed_float16": Bounds(loss=0.02, weights=0.1, same_class=0.97),

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= sample:nuclei
 
-.PHONY: quickstart test test-all lint bench install clean
+.PHONY: quickstart test test-all test-gpu lint bench install clean
 
 install: $(STAMP)
 
@@ -33,6 +33,18 @@ test: lint
 # The tests of minutes take gigabytes each (every network at full size, in every format), so one after the other.
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# The proof of a machine with a GPU, 8 minutes after the install. Reduced, without a GPU: make test-gpu
+# GPU_ARGS=--cpu-rehearsal. With an environment of one's own (Keras and one backend): make test-gpu GPU_PYTHON=python3
+GPU_ARGS ?=
+ifdef GPU_PYTHON
+test-gpu:
+	$(GPU_PYTHON) -m benchmarks.gpu $(GPU_ARGS)
+else
+test-gpu: $(STAMP)
+	$(if $(findstring --cpu-rehearsal,$(GPU_ARGS)),,$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu]')
+	$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)
+endif
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/input_pipeline.py --data $(DATA)

@@ -48,6 +48,9 @@ EXTRAS = {
     # scikit-image brings scipy
     "refine": ["scikit-image>=0.24"],
     "jax": [*KERAS, "jax>=0.5"],
+    # both bring CUDA 12 in wheels, for drivers from 525 on; nvidia-ml-py tells `kseg doctor` of the GPUs
+    "gpu": [*KERAS, "tensorflow[and-cuda]>=2.19", "nvidia-ml-py>=12.535"],
+    "jax-cuda": [*KERAS, "jax[cuda12]>=0.5", "nvidia-ml-py>=12.535"],
     "tensorboard": ["tensorboard>=2.19"],
     # each a large service of its own: not part of `all`
     "wandb": ["wandb>=0.19"],
@@ -74,15 +77,10 @@ EXTRAS = {
         "pyyaml>=6",
     ],
 }
-# `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries.
-EXTRAS["all"] = sorted(
-    {
-        need
-        for name, needs in EXTRAS.items()
-        if name not in ("tensorrt", "jax", "wandb", "mlflow", "dev")
-        for need in needs
-    }
-)
+# `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries. CUDA for training is
+# large, and asked for by name.
+NOT_IN_ALL = ("tensorrt", "jax", "wandb", "mlflow", "dev", "gpu", "jax-cuda")
+EXTRAS["all"] = sorted({need for name, needs in EXTRAS.items() if name not in NOT_IN_ALL for need in needs})
 
 setup(
     name="kseg",

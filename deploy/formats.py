@@ -36,6 +36,9 @@ class Format:
         dynamic: axes that may be left open at export.
         note: one line for help texts and docs.
         refused: precision -> why it is not offered.
+        runs_with: modules that running needs; `"a|b"`: one of them.
+        exported_with: modules that exporting needs.
+        device: `"module:function"` that raises NoDeviceError where there is no device to run it on.
     """
 
     name: str
@@ -48,6 +51,9 @@ class Format:
     dynamic: tuple[str, ...] = ()
     note: str = ""
     refused: Mapping[str, str] = field(default_factory=dict)
+    runs_with: tuple[str, ...] = ()
+    exported_with: tuple[str, ...] = ()
+    device: str | None = None
 
     def load(self, attribute: str) -> Any:
         """Import and return what the row's `exporter`, `runtime` or `container` names."""
@@ -84,6 +90,8 @@ _ROWS = (
         runtime="deploy.tflite.runtime:TFLiteRuntime",
         container="deploy.tflite.container",
         extra="litert",
+        runs_with=("ai_edge_litert.interpreter",),
+        exported_with=("tensorflow", "ai_edge_litert.interpreter", "ai_edge_quantizer.quantizer"),
         note="LiteRT, for phones and boards; batch 1, fixed size, builtin ops only",
         refused={"dynamic_int8": _DYNAMIC_INT8, "int8_dynamic": _DYNAMIC_INT8, "int16x8": _INT16},
     ),
@@ -95,6 +103,8 @@ _ROWS = (
         runtime="deploy.onnx.runtime:OnnxRuntime",
         container="deploy.onnx.container",
         extra="onnx",
+        runs_with=("onnxruntime",),
+        exported_with=("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
         dynamic=("batch",),
         note="ONNX opset 18, for ONNX Runtime and whatever reads ONNX",
         refused={
@@ -124,6 +134,9 @@ _ROWS = (
         runtime="deploy.tensorrt.runtime:EngineRuntime",
         container="deploy.tensorrt.container",
         extra="tensorrt-rtx",
+        runs_with=("tensorrt|tensorrt_rtx", "cuda.bindings.runtime"),
+        exported_with=("tensorflow", "tf2onnx", "onnx", "tensorrt|tensorrt_rtx"),
+        device="deploy.tensorrt.cuda:check_device",
         dynamic=("batch",),
         note="TensorRT-RTX engine, for NVIDIA RTX GPUs (not Hopper); built without a GPU",
         refused={"int8": _ENGINE_INT8},

@@ -40,6 +40,11 @@ def device_name(cudart: Any) -> str:
     return f"{text.rstrip(chr(0))} (SM{properties.major}{properties.minor})"
 
 
+def check_device() -> None:
+    """Raise NoDeviceError if this machine has no CUDA device that an engine could run on."""
+    device_name(bindings())
+
+
 class Buffer:
     """Device memory for one tensor, grown when a larger one comes."""
 

@@ -18,6 +18,7 @@ import kseg
 from kseg.cli import completion, quiet_import
 from kseg.errors import KsegError, did_you_mean, explained_imports
 from kseg.interrupts import Interrupted
+from kseg.machine.backend import grow_memory
 
 # Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
 COMMANDS = {
@@ -36,6 +37,7 @@ COMMANDS = {
     "verify": "verify",
     "benchmark": "benchmark",
     "inspect": "inspect",
+    "doctor": "doctor",
     "report": "report",
     "completion": "completion",
 }
@@ -129,6 +131,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
     if not args.debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         quiet_import.install()
+    grow_memory()
     with explained_imports():
         return int(_load(command).run(args))
 

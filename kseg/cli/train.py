@@ -12,6 +12,7 @@ from kseg import records
 from kseg.errors import UsageError
 from kseg.text import printable
 from kseg.training.config import (
+    AUTO,
     CACHES,
     CLASS_WEIGHTS,
     CROPS,
@@ -22,6 +23,7 @@ from kseg.training.config import (
     SAMPLINGS,
     SCHEDULES,
     TRACKERS,
+    XLA,
     TrainConfig,
 )
 
@@ -73,6 +75,11 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
+def batch_size(text: str) -> int | str:
+    """Read a whole number, or `auto`."""
+    return AUTO if text.strip().lower() == AUTO else whole(1)(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; none has a default here, so that only those given are compared on resume."""
     run = parser.add_argument_group("run")
@@ -118,6 +125,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     seed = "of weights, dropout, shuffling and augmentation (0)"
     _add(net, "--seed", type=whole(0), metavar="N", help=seed)
     _add(net, "--precision", choices=PRECISIONS, help="default: time them here, take the fastest")
+    _add(net, "--xla", choices=XLA, help="compile steps by XLA; default: on a GPU time it, on the CPU off")
     _fitting_arguments(parser.add_argument_group("fitting"), count)
     augment = parser.add_argument_group("augmentation")
     _add(augment, "--no-augment", action="store_true", help="train on the images as they are")
@@ -159,7 +167,8 @@ def _data_arguments(group: Any, count: Callable[[str], int]) -> None:
 
 def _fitting_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--epochs", type=count, metavar="N", help=f"default: {TrainConfig.epochs}")
-    _add(group, "--batch-size", type=count, metavar="N", help=f"default: {TrainConfig.batch_size}")
+    sizes = f"images per step; auto: as many as fit and pay, found here (default: {TrainConfig.batch_size})"
+    _add(group, "--batch-size", type=batch_size, metavar="N", help=sizes)
     _add(group, "--loss", metavar="L", help="for example cross_entropy, focal, cross_entropy+0.5*dice")
     _add(group, "--loss-args", type=mapping, metavar="JSON", help="further arguments of the loss")
     _add(group, "--class-weights", choices=CLASS_WEIGHTS, help=f"default: {TrainConfig.class_weights}")

@@ -76,19 +76,46 @@ def flops(model: keras.Model, size: tuple[int, int]) -> int:
 
 
 def _model_macs(model: keras.Model, shape: tuple[Any, ...]) -> int:
+    total = 0
+    for operation, source, result in _records(model, shape):
+        if isinstance(operation, keras.Model):
+            total += _model_macs(operation, source[1:])
+        else:
+            total += _macs(operation, source, result)
+    return total
+
+
+def activations(model: keras.Model, size: tuple[int, int]) -> int:
+    """Return how many numbers the operations of one forward pass over one image give, all together.
+
+    Training keeps nearly all of them for the backward pass. Nested models are counted inside.
+
+    Args:
+        model: a functional model with one image input.
+        size: `(height, width)` in pixels.
+    """
+    return _model_outputs(model, (*size, model.inputs[0].shape[-1]))
+
+
+def _model_outputs(model: keras.Model, shape: tuple[Any, ...]) -> int:
+    total = 0
+    for operation, source, result in _records(model, shape):
+        if isinstance(operation, keras.Model):
+            total += _model_outputs(operation, source[1:])
+        else:
+            total += math.prod(side or 1 for side in result)
+    return total
+
+
+def _records(model: keras.Model, shape: tuple[Any, ...]) -> list[Record]:
+    """Return every operation of `model` with the shapes of its input and output, for one image of `shape`."""
     records: list[Record] = []
     keras.models.clone_model(
         model,
         input_tensors=keras.Input(shape, batch_size=1),
         clone_function=lambda operation: _Probe(operation, records),
     )
-    total = 0
-    for operation, source, result in records:
-        if isinstance(operation, keras.Model):
-            total += _model_macs(operation, source[1:])
-        else:
-            total += _macs(operation, source, result)
-    return total
+    return records
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:

@@ -19,6 +19,8 @@ CROPS = ("objects", "proposals")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+XLA = ("auto", "on", "off")
+AUTO = "auto"
 
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 CACHES = ("auto", "memory", "none")
@@ -117,7 +119,8 @@ class TrainConfig:
             aspect ratio within 2 %, else `"fit"`.
         crop: (height, width) of the training images. None: `size`.
         epochs: passes over the training split, at least 1.
-        batch_size: images per step, at least 1.
+        batch_size: images per step, at least 1; `"auto"`: as many as fit into memory and still
+            make a step faster per image, found by training steps.
         init_from: a `.keras` file of kseg: layers of the same name and shape start with its weights.
         freeze: regular expression; layers whose name holds it are not trained.
         sampling: which pixels are trained on. `"all"` labelled ones; `"pixels"`: some of each image, drawn
@@ -153,6 +156,8 @@ class TrainConfig:
         ema: momentum of the averaged weights, 0 to turn them off. None: 0.998 when the run has at
             least 200 steps, otherwise off.
         precision: `"auto"` (time it and take the fastest), or a Keras dtype policy.
+        xla: compile the training step by XLA: `"auto"` (on TensorFlow's GPU time it, on its CPU never),
+            `"on"` or `"off"`.
         augment: train on flipped, scaled, cropped and recoloured images.
         augment_args: strengths of the augmentation (see `kseg.data.Augment`).
         patience: stop after so many epochs without a better validation mIoU. None: never.
@@ -178,7 +183,7 @@ class TrainConfig:
     resize: str | None = None
     crop: Size | None = None
     epochs: int = 30
-    batch_size: int = 8
+    batch_size: int | str = 8
     init_from: str | None = None
     freeze: str | None = None
     sampling: str = "all"
@@ -205,6 +210,7 @@ class TrainConfig:
     warmup_steps: int | None = None
     ema: float | None = None
     precision: str = "auto"
+    xla: str = "auto"
     augment: bool = True
     augment_args: Mapping[str, Any] = field(default_factory=dict)
     patience: int | None = None
@@ -219,6 +225,7 @@ class TrainConfig:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
+            ("xla", XLA),
             ("class_weights", CLASS_WEIGHTS),
             ("cache", CACHES),
             ("sampling", SAMPLINGS),
@@ -234,7 +241,8 @@ class TrainConfig:
         if self.tensorboard is False and "tensorboard" in self.track:
             raise UsageError("Argument `track` holds 'tensorboard', and `tensorboard` is False: choose one")
         for name, bounds in RANGES.items():
-            bounds.check(name, getattr(self, name))
+            if (name, getattr(self, name)) != ("batch_size", AUTO):
+                bounds.check(name, getattr(self, name))
         self._check_parts()
         for name in ("size", "crop"):
             object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
@@ -259,6 +267,13 @@ class TrainConfig:
                 "Arguments `crops` and `sampling` exclude each other: patches are cut around pixels. "
                 f"Received: crops={self.crops!r}, sampling={self.sampling!r}"
             )
+
+    @property
+    def images_per_step(self) -> int:
+        """The batch size as a number; `kseg.training.settle` finds one for `"auto"`."""
+        if not isinstance(self.batch_size, int):
+            raise UsageError(f"The batch size is not settled yet. Received: batch_size={self.batch_size!r}")
+        return self.batch_size
 
     @property
     def drawn_per_image(self) -> int:

@@ -99,7 +99,7 @@ def training_batches(
             spec,
             size=patch.size,
             centre=patch.centre,
-            batch_size=config.batch_size,
+            batch_size=config.images_per_step,
             per_epoch=config.drawn_per_image * len(samples),
             seed=config.seed,
             flip=float(config.augment_args.get("flip", FLIP)) if config.augment else 0.0,
@@ -111,7 +111,7 @@ def training_batches(
         samples,
         spec,
         size=crop,
-        batch_size=config.batch_size,
+        batch_size=config.images_per_step,
         augment=augment,
         seed=config.seed,
         shuffle=True,
@@ -126,5 +126,6 @@ def validation_batches(config: TrainConfig, samples: Any, spec: Spec, crop: Size
     """Return batches of whole images at the network's size, in order."""
     size = spec.input_size or crop
     # As many pixels as two training batches: a forward pass keeps less than a training step.
-    images = min(config.batch_size, max(1, 2 * config.batch_size * crop[0] * crop[1] // (size[0] * size[1])))
+    most = config.images_per_step
+    images = min(most, max(1, 2 * most * crop[0] * crop[1] // (size[0] * size[1])))
     return data.Batches(samples, spec, size=size, batch_size=images, resize=spec.resize, cache=config.cache)

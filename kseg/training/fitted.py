@@ -10,7 +10,6 @@ import keras
 
 from kseg import losses, metrics
 from kseg.models import forms
-from kseg.training import precision
 from kseg.training.averaging import AverageWeights
 from kseg.training.config import TrainConfig
 from kseg.training.multipliers import freeze
@@ -65,8 +64,7 @@ def compiled(config: TrainConfig, plan: Plan) -> Fitted:
         loss = {forms.MAIN: loss, **{head.name: _loss(config, plan, head) for head in heads}}
         weights = {forms.MAIN: 1.0, **{head.name: head.weight for head in heads}}
         score = {forms.MAIN: score}
-    jit = precision.jit_compile()
-    form.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=score, jit_compile=jit)
+    form.compile(optimizer=optimizer, loss=loss, loss_weights=weights, metrics=score, jit_compile=plan.jit)
     if form is not network:
         network.compile(**evaluation(config, plan))
     return Fitted(network, form)
@@ -74,7 +72,7 @@ def compiled(config: TrainConfig, plan: Plan) -> Fitted:
 
 def evaluation(config: TrainConfig, plan: Plan) -> dict[str, Any]:
     """Return the arguments of `compile` for a network that is only evaluated."""
-    return {"loss": _loss(config, plan), "metrics": [_score(plan)], "jit_compile": precision.jit_compile()}
+    return {"loss": _loss(config, plan), "metrics": [_score(plan)], "jit_compile": plan.jit}
 
 
 def _loss(config: TrainConfig, plan: Plan, head: forms.Head | None = None) -> Any:

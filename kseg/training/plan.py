@@ -77,6 +77,9 @@ class Plan:
         data_record: source, fingerprint and counts.
         precision: dtype policy.
         precision_reason: why this policy, in one line.
+        jit: Keras' `jit_compile`.
+        jit_reason: why, in one line.
+        batch_reason: why this batch size, in one line; empty when it was given.
     """
 
     architecture: str
@@ -96,6 +99,10 @@ class Plan:
     data_record: dict[str, Any]
     precision: str
     precision_reason: str
+    batch_size: int
+    jit: bool | str = False
+    jit_reason: str = ""
+    batch_reason: str = ""
 
     @property
     def average_every(self) -> int:
@@ -122,6 +129,10 @@ class Plan:
             "ema": self.ema,
             "precision": self.precision,
             "precision_reason": self.precision_reason,
+            "jit_compile": self.jit,
+            "jit_reason": self.jit_reason,
+            "batch_size": self.batch_size,
+            "batch_reason": self.batch_reason,
         }
 
 
@@ -212,7 +223,7 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
 
 
 def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Plan:
-    """Open the data and settle everything a run needs except its precision (see `settle_precision`).
+    """Open the data and settle everything a run needs except what is tried (see `settle`).
 
     Args:
         config: the arguments.
@@ -234,7 +245,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
-        check_step(min(config.batch_size, len(samples)), crop)
+        check_step(min(config.images_per_step, len(samples)), crop)
     entry = models.describe(name)
     normalization = settle_normalization(entry, arguments, config, before)
     tell_network(entry, arguments, normalization)
@@ -266,13 +277,14 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         image_size=None if config.crops else typical_size(seen.sizes),
         class_weights=_class_weights(config, counts),
         steps_per_epoch=steps,
-        images_per_epoch=_items(batches, config.batch_size),
+        images_per_epoch=_items(batches, config.images_per_step),
         total_steps=total,
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
         data_record=_data_record(config, source, split, samples),
         precision="float32",
         precision_reason="",
+        batch_size=config.images_per_step,
     )
 
 
@@ -351,7 +363,7 @@ def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | No
         # Patches are drawn equally often from all classes and need none.
         if config.on_patches:
             return None
-        weights = balancing_weights(counts.images_with / counts.images, config.batch_size)
+        weights = balancing_weights(counts.images_with / counts.images, config.images_per_step)
     else:
         # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
         weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ import keras
 from kseg import __version__, files, records
 from kseg.data.sources import source_label
 from kseg.errors import UsageError
+from kseg.machine import host
 from kseg.spec import Normalization
 from kseg.text import printable
 from kseg.training.config import TrainConfig
@@ -34,25 +34,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 def machine() -> dict[str, Any]:
     """Return processor, usable cores, system and accelerators."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     devices = [device for device in keras.distribution.list_devices() if not device.startswith("cpu")]
     return {
-        "processor": _processor(),
-        "cores": cores,
+        "processor": host.processor(),
+        "cores": host.cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "accelerators": devices,
     }
@@ -69,6 +56,11 @@ class Resolved(records.Record, frozen=True):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     precision_reason: records.Text
     normalization: Normalization | None = None
+    # Records of 0.1 have none of these.
+    jit_compile: bool | Literal["auto"] = False
+    jit_reason: records.Text = ""
+    batch_size: records.Count | None = None
+    batch_reason: records.Text = ""
 
 
 class Data(records.Record, frozen=True):
@@ -93,7 +85,7 @@ class Run(records.Record, frozen=True):
     """`run.json`; `read` checks it. A run folder that is only looked at may have `arguments` alone."""
 
     arguments: dict[str, Any]
-    status: Literal["running", "interrupted", "diverged", "finished"] = "running"
+    status: Literal["running", "interrupted", "diverged", "out of memory", "finished"] = "running"
     started: records.Text | None = None
     resumed: tuple[records.Text, ...] = ()
     resolved: Resolved | None = None

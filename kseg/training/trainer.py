@@ -16,18 +16,21 @@ from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.locks import FILE as LOCK
 from kseg.locks import FolderLock, is_unused
+from kseg.machine.backend import grow_memory
+from kseg.machine.report import Machine, examine
 from kseg.metrics import chance_miou, near_chance
-from kseg.models.shapes import shapes_only
 from kseg.text import printable
 from kseg.training import checkpoint, precision, record, start, tracking
 from kseg.training.averaging import AverageWeights
+from kseg.training.batch_size import OutOfMemoryError
 from kseg.training.best import BestModel
 from kseg.training.callbacks import MONITOR, PercentBar, Recorder, SetEpoch, StopBetweenSteps
 from kseg.training.config import TrainConfig
 from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
-from kseg.training.fitted import Fitted, ValidateNetwork, compiled, labelled
-from kseg.training.plan import Plan, make_plan
+from kseg.training.fitted import Fitted, ValidateNetwork, compiled
+from kseg.training.plan import Plan
 from kseg.training.reestimate import check_reestimable
+from kseg.training.settle import explained, settle
 
 Say = Callable[[str], None]
 
@@ -56,6 +59,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         DataError: the data is wrong.
         TrainingDivergedError: the loss became NaN or infinite, or left far above its start and stayed there;
             no network of such an epoch is kept.
+        OutOfMemoryError: a step does not fit into memory; it says what fits.
         Interrupted: on Ctrl-C; its message says how to go on.
     """
     lock = FolderLock(config.out)
@@ -66,14 +70,19 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
 
 
 def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
+    grow_memory()
     run = Path(config.out)
     before = _open_run(run, config, lock)
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
     tracking.wanted(config)
-    plan = make_plan(config, before, say)
-    plan.precision, plan.precision_reason = settle_precision(config, plan, before)
+    machine = examine()
+    say(f"runs on {machine.runs_on()}")
+    for finding in machine.findings:
+        say(f"{finding.level}: {finding.line()}")
+    asked = config
+    config, plan = settle(config, before, say)
     keras.utils.set_random_seed(config.seed)
     with precision.dtype_policy(plan.precision):
         fitted = compiled(config, plan)
@@ -84,12 +93,13 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
         start.adapt(fitted.network, plan.batches, say, known=copied)
     say(f"precision {plan.precision}: {plan.precision_reason}")
+    say(f"XLA {'on' if plan.jit else 'off'}: {plan.jit_reason}")
     # From here on there is a run folder: every wrong argument was found before.
     if not _claim(run, lock, before):
         say(f"{run} cannot be locked on this file system: start no second training in it")
-    info = _start_record(run, config, plan, before)
+    info = _start_record(run, asked, plan, before, machine)
     try:
-        result = _fit(run, config, plan, fitted, info, say)
+        result = explained(config, plan, lambda: _fit(run, config, plan, fitted, info, say))
     except KeyboardInterrupt as interrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
@@ -99,6 +109,9 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         ) from interrupt
     except TrainingDivergedError:
         _finish_record(run, info, "diverged")
+        raise
+    except OutOfMemoryError:
+        _finish_record(run, info, "out of memory")
         raise
     _finish_record(run, info, "finished", result)
     return result
@@ -146,7 +159,7 @@ def _claim(run: Path, lock: FolderLock, before: dict[str, Any] | None) -> bool:
 
 
 def _start_record(
-    run: Path, config: TrainConfig, plan: Plan, before: dict[str, Any] | None
+    run: Path, config: TrainConfig, plan: Plan, before: dict[str, Any] | None, machine: Machine
 ) -> dict[str, Any]:
     info: dict[str, Any] = {
         "status": "running",
@@ -156,6 +169,7 @@ def _start_record(
         "data": plan.data_record,
         "versions": record.versions(),
         "machine": record.machine(),
+        "doctor": machine.to_dict(),
         "resumed": [],
     }
     if before is not None:
@@ -233,21 +247,6 @@ def _fit(
     if config.bn_batches:
         result |= saver.reestimate(recorder.best or recorder.rows[-1], config.bn_batches, say)
     return result
-
-
-def settle_precision(config: TrainConfig, plan: Plan, before: dict[str, Any] | None) -> tuple[str, str]:
-    """Return (dtype policy, reason). A resumed run keeps its own, as timing could now choose otherwise."""
-    if before is not None:
-        return before["resolved"]["precision"], before["resolved"]["precision_reason"]
-    if config.precision != "auto":
-        return config.precision, "as asked"
-    if plan.total_steps < precision.LEAST_STEPS:
-        return "float32", f"a run of {plan.total_steps} steps is too short to time others"
-    plan.batches.set_epoch(0)
-    with shapes_only():
-        first = labelled(plan.build(), plan.batches)[0]
-    choice = precision.choose(lambda: compiled(config, plan).form, first)
-    return choice.policy, choice.reason
 
 
 def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:

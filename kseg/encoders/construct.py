@@ -11,7 +11,7 @@ import keras
 from kseg.encoders.applications import base_model
 from kseg.encoders.registry import ENCODERS, Encoder, resolve
 from kseg.encoders.stack import Stack
-from kseg.errors import DataError, KsegError, UsageError, did_you_mean
+from kseg.errors import ArtefactError, DataError, UsageError, did_you_mean
 from kseg.keras_file import count_weights, load_network
 from kseg.spec import Normalization
 
@@ -136,11 +136,12 @@ def _from_file(key: str, encoder: Encoder, stack: Stack, path: Path, options: di
     try:
         if path.suffix == ".keras":
             return load_network(path)
-        count_weights(path.read_bytes(), where=f"Weights file '{path}'")
-    except KsegError as error:
-        raise DataError(str(error)) from error
-    except Exception as error:  # Keras and the zip and h5 readers raise many kinds.
-        raise DataError(f"Weights file {path} cannot be read: {_one_line(error)}") from error
+    except ArtefactError as error:
+        raise DataError(f"Weights file {path} cannot be read: {error}") from error
+    try:
+        count_weights(path.read_bytes(), where="it")
+    except ArtefactError as error:
+        raise DataError(f"Weights file {path} does not fit encoder {key}: {error}") from error
     candidates = [lambda: _standalone(encoder, stack.width, options)]
     if encoder.application and (stack.width == 1 or "alpha" in _application_kwargs(encoder, stack.width)):
         kwargs = _application_kwargs(encoder, stack.width)

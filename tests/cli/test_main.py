@@ -57,7 +57,7 @@ def test_unknown_argument_is_one_line_with_exit_code_2(capsys):
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (UsageError("Argument `x` must be 1.\nReceived: x=2"), 2, "must be 1. Received"),
+        (UsageError("Argument `x` must be 1.\nReceived: x=2"), 2, "must be 1.\\nReceived"),
         (GateError("mIoU fell"), 1, "mIoU fell"),
         (KeyboardInterrupt(), 130, "interrupted; files already finished are whole"),
         (Interrupted("interrupted after 2; go on"), 130, "kseg: interrupted after 2; go on"),

@@ -15,7 +15,7 @@ TRAIN = {
     ),
     "precision": (["--precision", "flot32"], ["--precision", "flot32", "float32"]),
     "not JSON": (["--model-args", "{width: 1}"], ["--model-args", "{width: 1}", '{"width": 0.25}']),
-    "JSON of another kind": (["--model-args", "[1]"], ["--model-args", "no JSON object"]),
+    "JSON of another kind": (["--model-args", "[1]"], ["--model-args", "expected an object, found a list"]),
     "unknown key": (["--model-args", '{"widht": 1}'], ["`widht`", "Did you mean 'width'?"]),
     "value of another kind": (["--model-args", '{"width": "big"}'], ["`width`", "'big'"]),
     "value out of range": (["--model-args", '{"width": -1}'], ["`width`", "-1"]),

@@ -64,6 +64,8 @@ class Annotation(Record, frozen=True):
     @property
     def label(self) -> str:
         """What messages call it."""
+        if self.id is None:
+            return f"annotation without id of image {printable(self.image_id, 60)}"
         return f"annotation {printable(self.id, 60)}"
 
 

@@ -101,9 +101,12 @@ class Folder:
         for split, items in self.items.items():
             for item in items:
                 for file in (item.image, item.label):
-                    if file is None or not file.exists():
+                    try:
+                        stat = None if file is None else file.stat()
+                    except OSError:
+                        stat = None  # missing, or with a name that no system could store: refused later
+                    if file is None or stat is None:
                         continue
-                    stat = file.stat()
                     entry = (split, item.name, file.suffix, stat.st_size, stat.st_mtime_ns if exact else 0)
                     digest.update(repr(entry).encode())
         return digest.hexdigest()[:16]

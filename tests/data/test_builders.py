@@ -151,7 +151,8 @@ def test_a_damaged_cache_is_noticed_and_made_again(tmp_path: Path, kind: str, ca
     assert len(after) == len(before) == 4
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
-    said = capsys.readouterr().err.splitlines()
+    # A slow machine also says how far it is.
+    said = [line for line in capsys.readouterr().err.splitlines() if "kseg: preparing" not in line]
     assert len(said) == 1
     assert "the data set cache" in said[0]
     assert "making it again" in said[0]

@@ -58,7 +58,8 @@ def test_listing_tells_files_from_the_rest(odd: Path) -> None:
 def test_data_folders_are_read_without_them_and_say_so(odd: Path, tmp_path: Path, capsys: Any) -> None:
     samples = data.open(odd, cache_dir=tmp_path / "cache").samples("train")
     assert [sample.name for sample in samples] == ["a"]
-    said = capsys.readouterr().err.splitlines()
+    # A slow machine also says how far it is.
+    said = [line for line in capsys.readouterr().err.splitlines() if "kseg: preparing" not in line]
     assert len(said) == 1
     assert "device.png" in said[0]
     assert "no regular file" in said[0]

@@ -156,7 +156,8 @@ def test_check_data_says_what_train_does(oddity: str, tmp_path: Path, monkeypatc
     words = ["train", "--data", str(root), "--out", str(tmp_path / "run"), "--model", "unet"]
     words += ["--model-args", '{"width": 0.0625, "depth": 1}', "--epochs", "1", "--batch-size", "2"]
     code = main([*words, "--precision", "float32"])
-    said = capsys.readouterr().err.strip().splitlines()
+    # A slow machine also says how far it is.
+    said = [line for line in capsys.readouterr().err.splitlines() if "kseg: preparing" not in line]
     assert verdict is fit
     started = 0 if oddity in TRAINED else INTERRUPTED
     assert code == (started if fit else 2), said

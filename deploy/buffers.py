@@ -1,7 +1,7 @@
 """Memory for answers, used again once nobody holds the answer.
 
-A fresh array of several megabytes comes from the system page by page, and each page costs a fault: for 21
-classes at 224x320 that took longer than the int8 network itself.
+A fresh array of several megabytes comes from the system page by page, and each page costs a fault: for many
+classes that takes about as long as a small int8 network.
 """
 
 from __future__ import annotations

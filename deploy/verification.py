@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from kseg.spec import Spec
 
 MINIMUM_IMAGES = 8
-# A reference that has come no further than this share of the way from chance to a perfect score has learned
-# next to nothing.
-LEAST_SKILL = 0.02
 Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 
 
@@ -45,7 +42,7 @@ class Verification:
         drop: `100 * (miou_reference - miou)`.
         budget: the largest drop that passes.
         class_budget: the largest drop of any one class's IoU that passes; None: not asked for.
-        chance: mean IoU, over the same classes, of the best prediction that ignores the image (`chance`).
+        chance: mean IoU, over the same classes, of the best prediction that ignores the image (`kseg.metrics.chance_miou`).
         near_chance: the reference is hardly better than that.
         reasons: why the status is FAILED, a text each.
         per_class: for each class of the spec: `class`, `reference`, `artefact` (IoU; None where the
@@ -114,20 +111,6 @@ class Budget:
                 raise UsageError(f"Argument `{name}` must be points >= 0. Received: {value}")
 
 
-def chance(pixels: np.ndarray) -> float:
-    """Return the mean IoU that can be had without looking at the image.
-
-    The better of two guesses: the most frequent class everywhere, which scores its share of the pixels, and
-    a draw from the frequencies at each pixel, which scores `p / (2 - p)` for a class of share `p`.
-
-    Args:
-        pixels: how many pixels of the truth each class has, at least one of them; classes without any count
-            in no mean.
-    """
-    shares = pixels[pixels > 0] / pixels.sum()
-    return float(max(shares.max() / len(shares), np.mean(shares / (2 - shares))))
-
-
 class _Comparison:
     """Running sums over images, so that memory does not grow with their number."""
 
@@ -181,6 +164,8 @@ def _per_class(compared: _Comparison, classes: tuple[str, ...]) -> list[dict[str
 
 
 def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budget: Budget) -> Verification:
+    from kseg.metrics.chance import chance_miou, near_chance
+
     if compared.reference.total == 0:
         raise DataError(
             f"No pixel of the {len(images)} images of '{images.source}' has a label; nothing to judge."
@@ -189,8 +174,8 @@ def _judge(compared: _Comparison, images: Images, classes: tuple[str, ...], budg
     seen = [row for row in rows if row["reference"] is not None]
     before = sum(row["reference"] for row in seen) / len(seen)
     after = sum(row["artefact"] for row in seen) / len(seen)
-    guess = chance(compared.reference.matrix.sum(axis=1))
-    near = before - guess <= LEAST_SKILL * (1 - guess)
+    guess = chance_miou(compared.reference.matrix)
+    near = near_chance(before, guess)
     reasons = _reasons(compared, seen, 100 * (before - after), budget)
     said = (
         f"the reference is near chance: mIoU {100 * before:.2f}, and {100 * guess:.2f} can be had without "

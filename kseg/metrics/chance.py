@@ -1,4 +1,4 @@
-"""What a network that has learned nothing scores: the constant prediction of the commonest class."""
+"""What a network that has learned nothing scores: the best guess that does not look at the image."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import numpy.typing as npt
 
 from kseg.errors import DataError, UsageError
 
-# Within one point of the constant prediction nothing was learned that a run with another seed would show.
-MARGIN = 0.01
+# A network that has come no further than this share of the way from chance to a perfect score has learned
+# next to nothing.
+LEAST_SKILL = 0.02
 
 
 def chance_miou(counts: npt.ArrayLike) -> float:
-    """Return the mean IoU, in 0..1, of predicting the commonest class of the truth everywhere.
+    """Return the mean IoU, in 0..1, that can be had without looking at the image.
 
-    That class has the IoU `t_max / sum(t)`, every other class of the truth 0: no constant prediction scores
-    higher. The mean is over the classes of the truth, as in `Confusion.scores()` (`miou` and `miou_present`
-    agree here, since nothing else is predicted).
+    The better of two guesses: the commonest class everywhere, which scores its share of the pixels, every
+    other class 0; and a draw from the classes' shares at each pixel, which scores `p / (2 - p)` for a class of
+    share `p`. The mean is over the classes of the truth (`miou_present` in `Confusion.scores()`).
 
     Args:
         counts: pixels of the truth per class, shape (C,), or a confusion matrix of it, shape (C, C), rows
@@ -27,8 +28,8 @@ def chance_miou(counts: npt.ArrayLike) -> float:
         DataError: if no pixel was counted.
 
     Example:
-        >>> chance_miou([60, 40])
-        0.3
+        >>> round(chance_miou([60, 40]), 4)
+        0.3393
     """
     array = np.asarray(counts)
     shaped = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == array.shape[1])
@@ -41,9 +42,10 @@ def chance_miou(counts: npt.ArrayLike) -> float:
     total = int(truth.sum())
     if total == 0:
         raise DataError("There is no chance level: no pixel of the truth was counted, or all of it is void")
-    return float(truth.max() / total / np.count_nonzero(truth))
+    shares = truth[truth > 0] / total
+    return float(max(shares.max() / len(shares), np.mean(shares / (2 - shares))))
 
 
 def near_chance(miou: float, chance: float) -> bool:
-    """Return whether a mean IoU (0..1) is within one point of `chance_miou`, or below it."""
-    return miou <= chance + MARGIN
+    """Return whether a mean IoU (0..1) is less than 2 % of the way from `chance_miou` to a perfect score."""
+    return miou - chance <= LEAST_SKILL * (1 - chance)

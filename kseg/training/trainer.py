@@ -51,7 +51,7 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     Returns:
         What `run.json` holds under `"result"`: `model` (path), `best_epoch`, `epochs`, `val_miou` (None
         without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`; and with a val split
-        `chance_miou`, what predicting `chance_class` everywhere would score, and `beats_chance`. Scores are
+        `chance_miou`, what can be had without looking at an image, and `beats_chance`. Scores are
         in 0..1.
 
     Raises:
@@ -266,7 +266,7 @@ def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
 
 
 def _chance(plan: Plan, score: float | None) -> dict[str, Any]:
-    """Return what a constant prediction scores on the validation truth, and whether `score` is more."""
+    """Return what a guess scores on the validation truth, and whether `score` is more."""
     if plan.validation is None or score is None:
         return {}
     counts = ClassCounts(plan.spec.num_classes, plan.spec.ignore_id)
@@ -277,6 +277,5 @@ def _chance(plan: Plan, score: float | None) -> dict[str, Any]:
     chance = chance_miou(counts.pixels)
     return {
         "chance_miou": chance,
-        "chance_class": plan.spec.classes[int(counts.pixels.argmax())],
         "beats_chance": not near_chance(score, chance),
     }

@@ -112,21 +112,6 @@ def test_a_reference_of_another_architecture_is_refused(tmp_path, val_samples):
     assert same.passed
 
 
-def test_chance_is_the_better_of_two_guesses():
-    pixels = np.array([600, 400, 0])
-    # Everywhere the first class: IoU 0.6 and 0. Drawn from the shares: 0.6 / 1.4 and 0.4 / 1.6.
-    assert verification.chance(pixels) == pytest.approx((0.6 / 1.4 + 0.4 / 1.6) / 2)
-    assert verification.chance(np.array([99, 1])) == pytest.approx(0.99 / 2)
-    assert verification.chance(np.array([5, 0])) == 1.0
-    truth = np.repeat([0, 1], [600, 400])
-    drawn = np.random.default_rng(0).permuted(np.tile(truth, (200, 1)), axis=1)
-    scores = [
-        np.mean([((truth == k) & (row == k)).sum() / ((truth == k) | (row == k)).sum() for k in (0, 1)])
-        for row in drawn
-    ]
-    assert np.mean(scores) == pytest.approx(verification.chance(pixels), abs=0.005)
-
-
 class _Constant:
     """A runtime that has learned nothing: the same class everywhere."""
 

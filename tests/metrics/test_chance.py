@@ -9,8 +9,8 @@ from kseg.errors import DataError, UsageError
 from kseg.metrics import Confusion, chance_miou, near_chance
 
 
-def test_it_is_the_best_that_a_constant_prediction_scores():
-    truth = np.random.default_rng(0).choice([0, 1, 3, 255], p=[0.2, 0.5, 0.2, 0.1], size=(40, 50))
+def test_one_common_class_is_best_guessed_everywhere():
+    truth = np.random.default_rng(0).choice([0, 1, 3, 255], p=[0.02, 0.86, 0.02, 0.1], size=(40, 50))
     constant = {
         value: Confusion(5).update(truth, np.full_like(truth, value)).scores()["miou"] for value in range(5)
     }
@@ -21,7 +21,18 @@ def test_it_is_the_best_that_a_constant_prediction_scores():
 
 def test_a_confusion_matrix_says_the_same_as_the_counts_of_its_truth():
     matrix = np.array([[5, 1, 0], [2, 2, 0], [0, 0, 0]])
-    assert chance_miou(matrix) == chance_miou(matrix.sum(axis=1)) == pytest.approx(0.6 / 2)
+    assert (
+        chance_miou(matrix) == chance_miou(matrix.sum(axis=1)) == pytest.approx((0.6 / 1.4 + 0.4 / 1.6) / 2)
+    )
+
+
+def test_classes_of_like_share_are_best_drawn():
+    generator = np.random.default_rng(0)
+    shares = [0.3, 0.25, 0.25, 0.2]
+    truth, drawn = (generator.choice(4, p=shares, size=(400, 500)) for _ in range(2))
+    counts = np.bincount(truth.reshape(-1))
+    assert chance_miou(counts) == pytest.approx(Confusion(4).update(truth, drawn).scores()["miou"], abs=2e-3)
+    assert chance_miou(counts) > 1.5 * 0.3 / 4
 
 
 def test_one_class_alone_is_no_achievement():
@@ -39,6 +50,6 @@ def test_nothing_counted_has_no_chance():
         chance_miou([0, 0])
 
 
-@pytest.mark.parametrize(("miou", "near"), [(0.1, True), (0.3, True), (0.309, True), (0.311, False)])
-def test_a_point_above_chance_is_still_chance(miou, near):
+@pytest.mark.parametrize(("miou", "near"), [(0.1, True), (0.3, True), (0.313, True), (0.315, False)])
+def test_a_little_above_chance_is_still_chance(miou, near):
     assert near_chance(miou, 0.3) is near

@@ -42,7 +42,7 @@ class Verification:
         drop: `100 * (miou_reference - miou)`.
         budget: the largest drop that passes.
         class_budget: the largest drop of any one class's IoU that passes; None: not asked for.
-        chance: mean IoU, over the same classes, of the best prediction that ignores the image (`kseg.metrics.chance_miou`).
+        chance: mean IoU, over the same classes, of the best guess (`kseg.metrics.chance_miou`).
         near_chance: the reference is hardly better than that.
         reasons: why the status is FAILED, a text each.
         per_class: for each class of the spec: `class`, `reference`, `artefact` (IoU; None where the

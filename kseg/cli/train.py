@@ -262,8 +262,8 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
 
     score = "no val split" if result["val_miou"] is None else f"val mIoU {100 * result['val_miou']:.2f} %"
     if not result.get("beats_chance", True):
-        score += ", no better than what can be had without looking at the image "
- f"({100 * result['chance_miou']:.2f} %)"
+        chance = 100 * result["chance_miou"]
+        score += f", no better than what can be had without looking at the image ({chance:.2f} %)"
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "
         f"{result['seconds']:.0f} s, {result['images_per_second']:.1f} {config.examples}/s)",

@@ -16,8 +16,8 @@ def chance_miou(counts: npt.ArrayLike) -> float:
     """Return the mean IoU, in 0..1, that can be had without looking at the image.
 
     The better of two guesses: the commonest class everywhere, which scores its share of the pixels, every
-    other class 0; and a draw from the classes' shares at each pixel, which scores `p / (2 - p)` for a class of
-    share `p`. The mean is over the classes of the truth (`miou_present` in `Confusion.scores()`).
+    other class 0; and a draw from the classes' shares at each pixel, which scores `p / (2 - p)` for a class
+    of share `p`. The mean is over the classes of the truth (`miou_present` in `Confusion.scores()`).
 
     Args:
         counts: pixels of the truth per class, shape (C,), or a confusion matrix of it, shape (C, C), rows

@@ -12,6 +12,7 @@ from PIL import Image
 from test_train import config, make_folder
 
 import kseg
+from kseg import records
 from kseg.metrics import chance_miou
 from kseg.training import StopOnDivergence, TrainingDivergedError, checkpoint, start, train
 
@@ -75,7 +76,7 @@ def test_it_is_stopped_after_a_fifth_of_the_run() -> None:
 def test_resuming_remembers_where_the_loss_began() -> None:
     first = fed([[0.7, *BAD[1:]]], of=20)
     second = StopOnDivergence("cross_entropy")
-    second.restore(json.loads(json.dumps(first.state())))
+    second.restore(records.parse(json.dumps(first.state()), checkpoint.Divergence, where="meta"))
     with pytest.raises(TrainingDivergedError, match=r"began at 0\.7"):
         second.judge()
     assert fed([BAD] * 3, of=20, watch=second).in_a_row == 4

@@ -111,23 +111,28 @@ def _tensorflow(model: keras.Model) -> Call:
     # Layers that compute with sizes in Python (Keras' bilinear UpSampling2D is one) take a trace per size,
     # which is what `model.predict` does.
     traced_by_size = tf.function(forward)
-    opens = True
+    open_sizes = True
 
-    def call(images: NDArray[np.float32]) -> Any:
-        nonlocal opens
-        batch = tf.constant(images)
-        if opens:
-            try:
-                return traced(batch)
-            except (TypeError, ValueError):
-                opens = False
+    def by_size(batch: Any) -> Any:
         try:
             return traced_by_size(batch)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"The network '{model.name}' cannot be run as a graph on images of shape {images.shape}: "
+                f"The network '{model.name}' cannot be run as a graph on images of shape {batch.shape}: "
                 f"{first_line(error)}"
             ) from error
+
+    def call(images: NDArray[np.float32]) -> Any:
+        nonlocal open_sizes
+        batch = tf.constant(images)
+        if not open_sizes:
+            return by_size(batch)
+        try:
+            return traced(batch)
+        except (TypeError, ValueError):
+            answer = by_size(batch)
+            open_sizes = False
+            return answer
 
     return call
 

@@ -53,7 +53,7 @@ def LRASPP(
         dropout: share of the head's features that is dropped in training, in [0, 1).
         variant: `"torchvision"`: the low score sees the first block of stride 8, and the head normalises with
             an epsilon of 1e-5; `"late"`: the last block, 1e-3, which is what files of kseg that do not name
-            the variant hold. The two differ for MobileNetV3; other encoders have one feature of stride 8.
+            the variant hold. The blocks differ for MobileNetV3 only.
         name: name of the Keras model.
 
     Returns:

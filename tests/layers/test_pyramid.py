@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -156,3 +158,24 @@ def test_exports_with_known_and_unknown_sizes(run_tflite, to_onnx, run_onnx, par
         proto = to_onnx(model, shape)
         np.testing.assert_allclose(run_onnx(proto, x), expected, atol=1e-4)
         assert parse_tensorrt(proto) == []
+
+
+def test_tensorflows_own_interpreter_loads_the_normalisation() -> None:
+    """Its XNNPACK is older than LiteRT's, and refuses a pooling that ends in a maximum."""
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("conversion needs the TensorFlow backend")
+    import tensorflow as tf
+
+    if not hasattr(tf.lite, "Interpreter"):
+        pytest.skip("this TensorFlow has no TFLite interpreter any more")
+    image = keras.Input((32, 40, 3), name="image")
+    model = keras.Model(image, LocalNormalization()(image))
+    signature = [tf.TensorSpec((1, 32, 40, 3), tf.float32, name="image")]
+    function = tf.function(lambda image: model(image), input_signature=signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    x = noise(1, 32, 40, 3)
+    (found,) = interpreter.get_signature_runner()(image=x).values()
+    np.testing.assert_allclose(found, numpy_of(model(x)), atol=1e-5)

@@ -98,7 +98,9 @@ def test_tflite(network: keras.Model, picture: np.ndarray, expected: np.ndarray,
     path = tmp_path / "model.tflite"
     deploy.export(network, path, size=SIZE, verify=False)
     assert _error(_answer(path, picture), expected) < 1e-3
-    # TensorFlow's own interpreter has an older XNNPACK than LiteRT's.
+    # TensorFlow's own interpreter, where it still has one, has an older XNNPACK than LiteRT's.
+    if not hasattr(tf.lite, "Interpreter"):
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(model_content=read_model(path)[0])

@@ -250,3 +250,18 @@ def test_wrong_arguments_are_named() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             FarabetNet(**{**SMALL, **arguments})
+
+
+def test_the_paper_s_size_is_exported_to_tflite(tmp_path: Path) -> None:
+    """Three large layers, each called at three scales: thin ones do not show what becomes of them."""
+    pytest.importorskip("ai_edge_litert")
+    import deploy
+
+    model = FarabetNet(num_classes=CLASSES)
+    model.spec = SPEC
+    path = tmp_path / "farabet.tflite"
+    deploy.export(model, path, size=(32, 48), verify=False)
+    x = np.random.default_rng(0).normal(size=(1, 32, 48, 3)).astype("float32")
+    runtime = deploy.load(path)
+    np.testing.assert_allclose(runtime(x), run(model, x), atol=1e-4)
+    assert path.stat().st_size < 1.2 * 4 * (7 * 7 * (3 * 16 + 16 * 64 + 64 * 256) + 768 * CLASSES)

@@ -26,14 +26,14 @@ def main() -> int:
     """Run the proof; return 0 when every check passed, 1 when one failed, 2 when there is nothing to run."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--cpu-rehearsal", action="store_true", help="reduced, with the CPU as the device")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: all that are installed")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: all that are installed for the device")
     parser.add_argument("--network", action="append", choices=WHOLE.networks, help="default: all three")
     parser.add_argument("--minutes", type=float, default=8.0, help="end after so long (default: 8)")
     parser.add_argument("--no-engines", action="store_true", help="leave out the engines")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_DEVICE.json")
     parser.add_argument("--work", type=Path, help="keep the workers' files and logs here")
     args = parser.parse_args()
-    backends = [args.backend] if args.backend else installed()
+    backends = [args.backend] if args.backend else installed(args.cpu_rehearsal)
     if not backends:
         print('no backend is installed: pip install "kseg[gpu]" or "kseg[jax-cuda]"')
         return 2

@@ -16,8 +16,8 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any]]] = {
 # For rehearsals: the same layers, fewer channels.
 THIN = {"unet": {"width": 0.125}, "fcn8s": {"width": 0.25}, "lraspp": {"width": 0.5}}
 BATCH = 8
-# Small on purpose: at 0.01 LR-ASPP's loss jumps from step to step, and in bfloat16 on the same CPU it came
-# 19 % apart with weights 9 % apart. Such a path shows how steep the loss is, not how the device computes.
+# Small on purpose: at 0.01 LR-ASPP's loss jumps from step to step, and bfloat16 on the same CPU was
+# 19 % apart with weights 9 % apart. Such a path shows how steep the loss is, not the device.
 RATE = 0.001
 
 

@@ -77,10 +77,6 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
     tracking.wanted(config)
-    machine = examine()
-    say(f"runs on {machine.runs_on()}")
-    for finding in machine.findings:
-        say(f"{finding.level}: {finding.line()}")
     asked = config
     config, plan = settle(config, before, say)
     keras.utils.set_random_seed(config.seed)
@@ -92,6 +88,10 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     if before is None or not (run / checkpoint.FILE).is_file():
         copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
         start.adapt(fitted.network, plan.batches, say, known=copied)
+    machine = examine()
+    say(f"runs on {machine.runs_on()}")
+    for finding in machine.findings:
+        say(f"{finding.level}: {finding.line()}")
     say(f"precision {plan.precision}: {plan.precision_reason}")
     say(f"XLA {'on' if plan.jit else 'off'}: {plan.jit_reason}")
     # From here on there is a run folder: every wrong argument was found before.

@@ -19,7 +19,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 # Lines that may stand on stderr beside an error: progress, and what training says.
 _PROGRESS = re.compile(
-    r".*(…$|: \d+ …$)|^(runs on|precision|XLA|batch size|epoch|resuming|interrupted after|finding crops:) |.* has no val split"
+    r".*(…$|: \d+ …$)|.* has no val split"
+    r"|^(runs on|precision|XLA|batch size|epoch|resuming|interrupted after|finding crops:) "
 )
 
 

@@ -174,7 +174,7 @@ def _told(failure: msgspec.ValidationError, where: str, values: Any, remedy: str
         problem = problem[0].lower() + problem[1:]
     field = path.removeprefix("$").removeprefix(".")
     subject = f"field `{printable(field, 120)}`: " if field else ""
-    received = _at(path, values) if match is not None and "missing required" not in problem else None
+    received = None if "missing required" in problem else _at(path, values)
     ending = f". Received: {printable(repr(received), 60)}" if received is not None else ""
     return f"{where}: {subject}{printable(problem, 400)}{ending}{_sentence(remedy)}"
 

@@ -12,7 +12,7 @@ from deploy.buffers import Buffers
 from deploy.ends import INPUT, OUTPUT, checked_images, checked_size
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
-from deploy.tensorrt.library import EXTRAS, MODULES, describe, deserialize, library
+from deploy.tensorrt.library import EXTRAS, describe, deserialize, library
 from kseg.errors import ArtefactError
 from kseg.sharing import Shared
 from kseg.spec import Spec
@@ -44,10 +44,6 @@ class EngineRuntime:
             raise ArtefactError(f"'{self.path}' carries no spec: its export did not finish. Export it again.")
         self.spec = Spec.from_dict(header["spec"], where=f"'{printable(self.path)}', header")
         build = header["build"]
-        if build["module"] not in MODULES:
-            raise ArtefactError(
-                f"'{self.path}' was built by {build['module']!r}; known are {', '.join(MODULES)}"
-            )
         trt = library(build["module"])
         _check_version(self.path, build, trt)
         self._cudart = bindings()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import os
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from typing import Any, ParamSpec
 import keras
 
 from kseg import records
-from kseg.errors import UsageError, did_you_mean
+from kseg.errors import KsegError, UsageError, did_you_mean
 from kseg.layers import PadToStride
 from kseg.models.shapes import bounded
 
@@ -116,8 +115,14 @@ def register(
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             _check(name, bound.arguments)
-            _check_types(name, function, bound.arguments)
-            model = bounded(lambda: function(*args, **kwargs), name)
+            try:
+                model = bounded(lambda: function(*args, **kwargs), name)
+            except KsegError:
+                raise
+            except Exception:
+                # The network's own checks say more; what they let pass may be of a wrong type all the same.
+                _check_types(name, function, bound.arguments)
+                raise
             strides = [max(layer.stride) for layer in model.layers if isinstance(layer, PadToStride)]
             model.info = ModelInfo(name, _arch_args(name, bound.arguments), max(strides, default=1))
             return model
@@ -151,7 +156,7 @@ def _check_types(name: str, function: Callable[..., Any], arguments: Mapping[str
     """
     hints = typing.get_type_hints(function)
     for key, value in arguments.items():
-        if value is not None and key in hints and not isinstance(value, os.PathLike):
+        if value is not None and key in hints and key not in _NOT_ARCHITECTURE:
             records.convert(value, hints[key], where=f"{name}: argument `{key}`", error=UsageError)
 
 
@@ -239,8 +244,8 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
             f"{name}: argument `num_classes` must be a positive integer. Received: num_classes={classes!r}"
         )
     title = arguments.get("name")
-    if title is not None and not isinstance(title, str):
-        raise UsageError(f"{name}: argument `name` must be a text. Received: name={title!r}")
+    if title is not None and (not isinstance(title, str) or not title or "/" in title):
+        raise UsageError(f"{name}: argument `name` must be a text without '/'. Received: name={title!r}")
     width = arguments.get("width", 1.0)
     if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
         raise UsageError(

@@ -234,8 +234,7 @@ class TrainConfig:
         for name, choices in (("resize", RESIZE), ("crops", CROPS)):
             if getattr(self, name) is not None:
                 check_choice(name, getattr(self, name), choices)
-        if isinstance(self.track, str):
-            object.__setattr__(self, "track", (self.track,))
+        object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
         for name in self.track:
             check_choice("track", name, TRACKERS)
         if self.tensorboard is False and "tensorboard" in self.track:

@@ -243,7 +243,7 @@ def test_wrong_arguments_are_named() -> None:
         ({"chroma": "uv"}, "`chroma` must be one of split, both"),
         ({"scales": 0}, "`scales` must be a positive integer. Received: scales=0"),
         ({"scales": 7}, "`scales` must be at most 6"),
-        ({"hidden": 1.5}, "argument `hidden`: expected a whole number"),
+        ({"hidden": 1.5}, "`hidden` must be a positive integer"),
         ({"window": 4}, "`window` must be odd"),
         ({"input_shape": (None, None, 1)}, "`input_shape` must have 3 channels"),
         ({"weights": "imagenet"}, "`weights` must be None or the path"),

@@ -201,8 +201,7 @@ def test_every_member_takes_a_second_head(name: str) -> None:
 @pytest.mark.parametrize("count", [0, -4, 1.5, True, "a"])
 @pytest.mark.parametrize("encoder", ["vgg16", "resnet18"])
 def test_channels_of_the_head_are_a_positive_integer(encoder: str, count: Any) -> None:
-    words = r"FCN8s: argument `head_channels`( must be a positive integer|: expected a whole number or null)"
-    with pytest.raises(UsageError, match=words + ".*Received: .*" + str(count)):
+    with pytest.raises(UsageError, match="FCN8s: argument `head_channels` must be a positive integer"):
         FCN8s(num_classes=3, encoder=encoder, width=0.125, head_channels=count)
 
 
@@ -211,7 +210,7 @@ def test_channels_of_the_head_are_a_positive_integer(encoder: str, count: Any) -
     [
         ({"geometric_labels": [0, 1]}, "each of the 3 classes its geometric class, 0 to 1"),
         ({"geometric_labels": [0, 1, 2]}, "geometric class, 0 to 1"),
-        ({"geometric_labels": [0, True, 1]}, "`geometric_labels`: .*expected a whole number"),
+        ({"geometric_labels": [0, True, 1]}, "geometric class, 0 to 1"),
         ({"geometric_labels": None}, "`geometric_labels` must give"),
         ({"geometric_classes": 0}, "`geometric_classes` must be a positive integer"),
         ({"geometric_classes": None}, "needs geometric_classes"),

@@ -149,9 +149,7 @@ def _entities(place: Place) -> object:
     root = place.folder / "cvat"
     foreign.cvat(root)
     text = (root / "annotations.xml").read_text()
-    entities = '<!ENTITY a0 "ha">' + "".join(
-        f'<!ENTITY a{n} "{"&a%d;" % (n - 1) * 10}">' for n in range(1, 12)
-    )
+    entities = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     text = text.replace("<annotations>", f"<!DOCTYPE annotations [{entities}]>\n<annotations>", 1)
     (root / "annotations.xml").write_text(text.replace("<version>1.1", "<version>&a11;", 1))
     return data.convert(root, "cvat", place.folder / "cvat-out")

@@ -1,4 +1,4 @@
-"""The campaign against everything that kseg reads: mutated files and arguments, kills, full disks, threads, bombs.
+"""The campaign: mutated files and arguments, kills, full disks, threads, bombs against all that kseg reads.
 
     make fuzz
     make fuzz FUZZ_ARGS="--cases 2000 --seconds 600 --kinds onnx,tflite"
@@ -23,9 +23,9 @@ for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREAD
     os.environ.setdefault(name, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import campaign_table
-from campaign_pool import FAULTS, Case, Pool, Result
-from cases import Kind
+import campaign_table  # noqa: E402
+from campaign_pool import FAULTS, Case, Pool, Result  # noqa: E402
+from cases import Kind  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "runs" / "fuzz"
@@ -120,7 +120,9 @@ def main(words: Sequence[str] | None = None) -> int:
         print("\n".join(known))
         return 0
     WORK.mkdir(parents=True, exist_ok=True)
-    pool = Pool(kinds, WORK / "work", _seeds(), count=given.workers)
+    # Several may run at once.
+    work = WORK / f"work-{os.getpid()}"
+    pool = Pool(kinds, work, _seeds(), count=given.workers)
     if given.replay:
         told = json.loads((given.replay / "case.json").read_text())
         found: list[Result] = []

@@ -134,7 +134,10 @@ for size, arguments in json.loads(sys.argv[2]):
     subprocess.run(["mount", "-o", f"remount,size={size}k", str(disk)], check=True)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        code = main(arguments)
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = stop.code
     left = [str(path.relative_to(disk)) for path in disk.rglob("*") if path.is_file()]
     print(json.dumps([code, said.getvalue(), left]))
     for entry in disk.iterdir():
@@ -168,7 +171,7 @@ def full_disk(bad: bytes, place: Place) -> str:
         "export onnx": ["export", model, "--no-verify", "--out", f"{disk}/m.onnx"],
         "predict": ["predict", tflite, f"{here}/images/val", "--out", f"{disk}/p"],
         "report": ["report", f"{here}/run", "--data", str(here), "--out", f"{disk}/r.html"],
-        "rebuild": ["rebuild", model, "--out", f"{disk}/r.keras"],
+        "rebuild": ["rebuild", model, "--model-args", "{}", "--out", f"{disk}/r.keras"],
         "convert": ["convert-data", str(here), "--format", "kseg", "--out", f"{disk}/c"],
         "evaluate": ["evaluate", tflite, "--data", str(here), "--out", f"{disk}/e.json"],
         "benchmark": ["benchmark", tflite, "--repeats", "2", "--out", f"{disk}/b.json"],
@@ -178,7 +181,7 @@ def full_disk(bad: bytes, place: Place) -> str:
     command = [*start, sys.executable, "-c", _ON_DISK, str(disk), json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
-    assert len(lines) == len(commands), done.stderr[-2000:]
+    assert len(lines) == len(commands), f"exit {done.returncode}, {lines[-1:]}: {done.stderr[-2000:]}"
     refused = False
     for name, line in zip(commands, lines, strict=True):
         code, said, left = json.loads(line)

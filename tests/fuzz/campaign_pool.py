@@ -1,7 +1,7 @@
-"""Workers that run cases under watch: a hang, a crash or a memory blow-up is a result, and the next one goes on.
+"""Workers that run cases under watch: a hang, a crash or a memory blow-up is a result, and others go on.
 
-A worker is a process of its own (spawned, so that it shares nothing). One thread of the campaign stands beside
-each, gives it cases one at a time and looks at its memory and clock meanwhile.
+A worker is a process of its own (spawned, so that it shares nothing). One thread of the campaign stands
+beside each, gives it cases one at a time and looks at its memory and clock meanwhile.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from cases import Kind, Place, Skipped, WrongResult
 GIB = 2**30
 # A worker is replaced after so many cases, before what libraries keep adds up.
 CASES_OF_A_WORKER = 500
+# Dropping Keras' graphs collects garbage, which costs more than most cases.
+_FORGET = 50
 _LOOK = 0.05
 _START = 300.0
-# Other programs slow the clock, not the processor's time: what has used less of it may take longer by the clock.
+# Other programs slow the clock, not the processor's time: what used little of that may take longer.
 _CLOCK = 3
 _spawn = multiprocessing.get_context("spawn")
 
@@ -93,6 +95,7 @@ def _serve(talk: Connection, kinds: Callable[[], dict[str, Kind]], folder: Path,
     known = kinds()
     good = mutators.members(seeds.read_bytes()) if seeds else {}
     places: dict[str, Place] = {}
+    ran = 0
     talk.send("ready")
     while (case := talk.recv()) is not None:
         kind = known[case.kind]
@@ -107,8 +110,10 @@ def _serve(talk: Connection, kinds: Callable[[], dict[str, Kind]], folder: Path,
         talk.send("start")
         start = time.perf_counter()
         status, detail = _try(kind, bad, places[case.kind])
-        _forget()
         talk.send((status, detail, time.perf_counter() - start, _peak()))
+        ran += 1
+        if ran % _FORGET == 0:
+            _forget()
 
 
 def _forget() -> None:
@@ -204,7 +209,7 @@ class Pool:
         self._failure: BaseException | None = None
 
     def run(self, cases: Sequence[Case], done: Callable[[Result], Any], seconds: float | None = None) -> None:
-        """Give every case's result to `done`, one at a time, until there are no more or `seconds` have passed."""
+        """Give each result to `done`, one at a time, until no case is left or `seconds` have passed."""
         end = None if seconds is None else time.monotonic() + seconds
         waiting = iter(cases)
         threads = [

@@ -24,6 +24,13 @@ LIBRARIES = (
     "kseg", "keras", "tensorflow", "ai-edge-litert", "onnx", "onnxruntime", "numpy", "pillow",
     "opencv-contrib-python-headless", "h5py", "msgspec", "tensorflow-datasets",
 )  # fmt: skip
+_EXPLANATION = (
+    "A hang is a case that used more than 20 s of processor time, or took 60 s by the clock (the dataset",
+    "cache twice, what starts processes of its own 15 to 30 times as much); memory is counted above the",
+    "worker's start. Wrong results: a spoiled artefact that was read and answers otherwise than the good one",
+    "although a digest covers what was spoiled, ids outside the classes, a refusal that leaves files, an",
+    "answer that is another thread's, a resumed training with other weights.",
+)
 
 
 class Table:
@@ -83,14 +90,12 @@ class Table:
         lines = [
             "# The last campaign",
             "",
-            f"`make fuzz`, {about.get('date')}, seed {about.get('seed')}: {self.cases:,} cases"
-            f" (of {about.get('planned', 0):,} planned) in {about.get('seconds', 0):,} s, {self.faults} faults.",
+            f"`make fuzz`, {about.get('date')}, seed {about.get('seed')}: {self.cases:,} cases "
+            f"(of {about.get('planned', 0):,} planned) in {about.get('seconds', 0):,} s, "
+            f"{self.faults} faults.",
             f"Python {about.get('python')}, {versions}.",
             "",
-            "A hang is a case that used more than 20 s of processor time, or took 60 s by the clock; memory is",
-            "counted above the worker's start. Wrong results: a spoiled artefact that was read and answers",
-            "otherwise than the good one though a digest covers what was spoiled, ids outside the classes, a",
-            "refusal that leaves files, an answer that is another thread's, a resumed training with other weights.",
+            *_EXPLANATION,
             "",
             "| kind | cases | " + " | ".join(COLUMNS.values()) + " |",
             "|---|" + "---:|" * (1 + len(COLUMNS)),

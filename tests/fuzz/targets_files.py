@@ -1,4 +1,4 @@
-"""What is attacked besides models and JSON: images, PyTorch weights, the cache of data sets, foreign data sets."""
+"""Attacked besides models and JSON: images, PyTorch weights, the cache of data sets, foreign data sets."""
 
 from __future__ import annotations
 
@@ -220,11 +220,12 @@ def _spoil_text(content: bytes, rng: random.Random) -> bytes:
 
 
 def attack_converter(format: str, bad: bytes, place: Place) -> str:
-    """Spoil one or two files of a foreign data set; label maps hold ids of the classes, or nothing comes out."""
+    """Spoil a file or two of a foreign data set; what comes out is a folder that reads, or nothing."""
     sys.path.insert(0, str(TESTS / "data/convert"))
     import foreign
 
     from kseg import data
+    from kseg.data.folders import read_folder
 
     good, root, out = place.folder / "good", place.folder / "source", place.folder / "out"
     place.once("good", lambda: getattr(foreign, format)(good))
@@ -253,13 +254,12 @@ def attack_converter(format: str, bad: bytes, place: Place) -> str:
         if out.exists():
             raise WrongResult(f"refused, and {out.name} is there: {sorted(out.iterdir())}")
         return said
-    classes = len(json.loads((out / "classes.json").read_text())["classes"])
-    labels = sorted((out / "labels").rglob("*.png"))
-    for path in labels:
-        with Image.open(path) as picture:
-            ids = set(np.unique(np.asarray(picture)).tolist())
-        if ids - {*range(classes), 255 if classes <= 255 else 65535}:
-            raise WrongResult(f"ids {sorted(ids)} of {classes} classes in {path.name}")
+    folder = read_folder(out)
+    for item in (item for items in folder.items.values() for item in items):
+        content = folder.read(item)
+        ids = set(np.unique(content.mask).tolist()) - {*range(folder.spec.num_classes), folder.spec.ignore_id}
+        if ids or content.mask.shape != content.image.shape[:2]:
+            raise WrongResult(f"ids {sorted(ids)} beside {folder.spec.num_classes} classes, or another size")
     return said
 
 

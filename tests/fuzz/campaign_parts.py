@@ -261,13 +261,16 @@ def share(kind: str, bad: bytes, place: Place) -> str:
     return "read"
 
 
+# What a kind with share 1 has of 10,000 cases, roughly.
+_CASES = 220
+
 KINDS = (
     *bombs.KINDS,
     *(
-        Kind(f"threads {name}", number_of, functools.partial(share, name), share=25, whole=True)
+        Kind(f"threads {name}", number_of, functools.partial(share, name), share=25 / _CASES)
         for name in ("keras", "tflite", "onnx", "engine")
     ),
-    Kind("kill export", number_of, kill_export, share=10, seconds=300, whole=True),
-    Kind("full disk", number_of, full_disk, share=4, seconds=300, whole=True),
-    Kind("kill training", number_of, kill_training, share=10, seconds=600, whole=True),
+    Kind("kill export", number_of, kill_export, share=10 / _CASES, seconds=300),
+    Kind("full disk", number_of, full_disk, share=4 / _CASES, seconds=300),
+    Kind("kill training", number_of, kill_training, share=10 / _CASES, seconds=600),
 )

@@ -61,12 +61,12 @@ def plan(chosen: Sequence[Kind], cases: int, seed: int) -> list[Case]:
     return [Case(name, seed * SHARE_OF_SEED + n) for _, name, n in sorted(placed)]
 
 
-def _seeds() -> Path:
-    """Make a good file of every kind, once; return the zip that holds them."""
+def _seeds(again: bool) -> Path:
+    """Make a good file of every kind, or take those of the last campaign; return the zip that holds them."""
     import multiprocessing
 
     path = WORK / "seeds.zip"
-    if not path.is_file():
+    if again or not path.is_file():
         process = multiprocessing.get_context("spawn").Process(target=_make_seeds, args=(path,))
         process.start()
         process.join()
@@ -122,11 +122,12 @@ def main(words: Sequence[str] | None = None) -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     # Several may run at once.
     work = WORK / f"work-{os.getpid()}"
-    pool = Pool(kinds, work, _seeds(), count=given.workers)
+    pool = Pool(kinds, work, _seeds(again=given.replay is None), count=given.workers)
     if given.replay:
         told = json.loads((given.replay / "case.json").read_text())
         found: list[Result] = []
         pool.run([Case(told["kind"], told["number"])], found.append)
+        shutil.rmtree(work)
         print(found[0].status, found[0].detail)
         return int(found[0].status in FAULTS)
     shutil.rmtree(WORK / "failed", ignore_errors=True)
@@ -145,6 +146,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"{table.cases} of {len(cases)} cases, {table.faults} faults", file=sys.stderr, flush=True)
 
     pool.run(cases, done, given.seconds)
+    shutil.rmtree(work)
     table.write(given.out, planned=len(cases), seed=given.seed, seconds=time.monotonic() - start)
     print(table.markdown())
     return int(table.faults > 0)

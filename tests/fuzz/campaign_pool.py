@@ -7,6 +7,7 @@ beside each, gives it cases one at a time and looks at its memory and clock mean
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import itertools
 import multiprocessing
@@ -63,7 +64,6 @@ class Result:
     status: str
     detail: str = ""
     seconds: float = 0.0
-    grown: int = 0
     content: bytes = b""
 
 
@@ -168,11 +168,11 @@ class _Worker:
                 passed = time.monotonic() - start
                 grown = self.watch.memory_info().rss - self.base
                 if grown > memory:
-                    return Result(case, MEMORY, f"{grown / GIB:.1f} GiB above the base", passed, grown), False
+                    return Result(case, MEMORY, f"{grown / GIB:.1f} GiB above the base", passed), False
                 busy = sum(self.watch.cpu_times()[:2]) - used
                 if busy > seconds or passed > _CLOCK * seconds:
                     said = f"{passed:.0f} s by the clock, {busy:.0f} s of processor time"
-                    return Result(case, HANG, said, passed, grown), False
+                    return Result(case, HANG, said, passed), False
             status, detail, took, peak = self.talk.recv()
         except (EOFError, ConnectionError, psutil.NoSuchProcess):
             self.process.join(10)
@@ -180,8 +180,8 @@ class _Worker:
             return Result(case, INTERNAL, said), False
         grown = peak - self.base
         if grown > memory:
-            return Result(case, MEMORY, f"{grown / GIB:.1f} GiB above the base", took, grown), False
-        return Result(case, status, detail, took, grown), True
+            return Result(case, MEMORY, f"{grown / GIB:.1f} GiB above the base", took), False
+        return Result(case, status, detail, took), True
 
 
 class Pool:
@@ -206,6 +206,7 @@ class Pool:
         self.kinds, self.folder, self.seeds, self.memory, self.count = kinds, folder, seeds, memory, count
         self._lock = threading.Lock()
         self._numbers = itertools.count()
+        self._stop = threading.Event()
         self._failure: BaseException | None = None
 
     def run(self, cases: Sequence[Case], done: Callable[[Result], Any], seconds: float | None = None) -> None:
@@ -217,8 +218,11 @@ class Pool:
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        finally:
+            self._stop.set()  # Ctrl-C: the cases that run are the last
         if self._failure is not None:
             raise self._failure
 
@@ -235,14 +239,14 @@ class Pool:
             while True:
                 with self._lock:
                     case = next(waiting, None)
-                if case is None or (end is not None and time.monotonic() > end):
+                if case is None or self._stop.is_set() or (end is not None and time.monotonic() > end):
                     return
                 if worker is None:
                     worker = _Worker(next(self._numbers), self)
                 result, usable = worker.run(case, known[case.kind].seconds, self.memory)
                 if result.status in FAULTS:
                     content = (worker.folder / "input").read_bytes()
-                    result = Result(*(getattr(result, name) for name in _FIELDS), content=content)
+                    result = dataclasses.replace(result, content=content)
                 with self._lock:
                     done(result)
                 if not usable or worker.cases >= CASES_OF_A_WORKER:
@@ -251,6 +255,3 @@ class Pool:
         finally:
             if worker is not None:
                 worker.end()
-
-
-_FIELDS = ("case", "status", "detail", "seconds", "grown")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from campaign_pool import FAULTS, GIB, HANG, INTERNAL, MEMORY, READ, REFUSED, SKIPPED, WRONG, Result
+from campaign_pool import FAULTS, HANG, INTERNAL, MEMORY, READ, REFUSED, SKIPPED, WRONG, Result
 
 COLUMNS = {
     REFUSED: "refused in one line",
@@ -43,7 +43,6 @@ class Table:
     def __init__(self, kinds: Sequence[str]) -> None:
         self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
         self._slowest: dict[str, float] = dict.fromkeys(kinds, 0.0)
-        self._largest: dict[str, int] = dict.fromkeys(kinds, 0)
         self._reasons: dict[str, str] = {}
         self._about: dict[str, Any] = {}
 
@@ -51,7 +50,6 @@ class Table:
         kind = result.case.kind
         self._counts[kind][result.status] += 1
         self._slowest[kind] = max(self._slowest[kind], result.seconds)
-        self._largest[kind] = max(self._largest[kind], result.grown)
         if result.status == SKIPPED:
             self._reasons[kind] = result.detail
 
@@ -75,7 +73,6 @@ class Table:
                 "kind": kind,
                 **dict(zip(names, self._row(counts), strict=True)),
                 "slowest_s": round(self._slowest[kind], 2),
-                "grown_gib": round(self._largest[kind] / GIB, 2),
                 **({"skipped": self._reasons[kind]} if kind in self._reasons else {}),
             }
             for kind, counts in self._counts.items()

@@ -384,11 +384,6 @@ def read(target: Target, bad: bytes, place: Place) -> str:
     return said
 
 
-def case(target: Target, seeds: dict[str, bytes], number: int, place: Place) -> str:
-    """Make and read the `number`-th spoiled file of a kind."""
-    return read(target, make(target, seeds, number), place)
-
-
 KINDS = tuple(
     Kind(
         target.kind,

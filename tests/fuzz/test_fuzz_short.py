@@ -30,7 +30,10 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_files(target: targets_artefacts.Target, seeds: dict[str, bytes], tmp_path: Path) -> None:
     count = 4 if target.kind.endswith("arguments") else FEW if target.kind in DEAR else MANY
     place = Place(tmp_path, seeds)
-    results = [targets_artefacts.case(target, seeds, number, place) for number in range(count)]
+    results = [
+        targets_artefacts.read(target, targets_artefacts.make(target, seeds, number), place)
+        for number in range(count)
+    ]
     assert "refused" in results
 
 

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA ?= sample:nuclei
 
-.PHONY: quickstart test test-all test-gpu lint bench install clean
+.PHONY: quickstart test test-all test-gpu fuzz lint bench install clean
 
 install: $(STAMP)
 
@@ -45,6 +45,12 @@ test-gpu: $(STAMP)
 	$(if $(findstring --cpu-rehearsal,$(GPU_ARGS)),,$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[gpu]')
 	$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)
 endif
+
+# Spoiled files and arguments, kills, full disks, threads and bombs, the table goes to
+# benchmarks/results/fuzz.md. A part of it: make fuzz FUZZ_ARGS="--cases 1000 --seconds 600 --kinds onnx,png"
+FUZZ_ARGS ?=
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/campaign.py $(FUZZ_ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/input_pipeline.py --data $(DATA)

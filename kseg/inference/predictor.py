@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Without a fixed size, images up to this many pixels are run whole, larger ones in tiles.
 _WHOLE_PIXELS = 2048 * 1024
 _OPEN_TILE = 1024
+# Test-time scales: what is smaller leaves nothing to see of an image.
+_SCALES = (0.01, 8)
 # An image whose sides are more than so many times those of the training is spoken of.
 _LARGE = 2.0
 # Bytes of logits held at once: one band, and the rows that unfinished tiles still reach.
@@ -143,9 +145,10 @@ class Predictor:
 
     def _checked_scales(self, scales: Sequence[float]) -> tuple[float, ...]:
         values = tuple(float(scale) for scale in scales)
-        if not values or min(values) <= 0 or max(values) > 8:
+        low, high = _SCALES
+        if not values or not all(low <= value <= high for value in values):
             raise UsageError(
-                f"Argument `scales` must be numbers above 0, up to 8. Received: scales={scales!r}"
+                f"Argument `scales` must be numbers from {low} to {high}. Received: scales={scales!r}"
             )
         if self.runtime.input_size is not None and self.resize != "none" and values != (1.0,):
             raise UsageError(

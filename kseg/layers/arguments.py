@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from kseg.errors import UsageError
@@ -18,8 +19,8 @@ def pair(value: Any, layer: str, name: str, minimum: int = 1) -> tuple[int, int]
     return values[0], values[1]
 
 
-def whole(value: Any, layer: str, name: str, minimum: int = 1) -> int:
-    """Return `value` if it is an integer of at least `minimum`.
+def whole(value: Any, layer: str, name: str, minimum: int = 1, maximum: float = math.inf) -> int:
+    """Return `value` if it is an integer of at least `minimum` and at most `maximum`.
 
     Raises:
         UsageError: naming layer, argument and what was received.
@@ -27,6 +28,8 @@ def whole(value: Any, layer: str, name: str, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         kind = "a positive integer" if minimum == 1 else f"an integer >= {minimum}"
         raise UsageError(f"{layer} `{name}` must be {kind}. Received: {name}={value!r}")
+    if value > maximum:
+        raise UsageError(f"{layer} `{name}` must be at most {maximum:,}. Received: {name}={value!r}")
     return value
 
 

@@ -100,16 +100,19 @@ class Textons(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         channels = int(input_shape[-1])
-        random = np.random.default_rng(self.seed)
         self.mean = self._fixed("mean", np.broadcast_to(self.offset, channels))
         self.whitening = self._fixed("whitening", np.diag(1 / np.broadcast_to(self.scale, channels)))
         self.centres = self.add_weight(
             name="centres",
             shape=(self.textons, channels),
-            initializer=_array(random.normal(size=(self.textons, channels))),
+            # Drawn when the weight is made: how many are asked for may have been refused by then.
+            initializer=self._random,
             trainable=self.learnable,
         )
         self.temperature = self._fixed("temperature", np.array(self.soft))
+
+    def _random(self, shape: tuple, dtype: Any = None) -> Any:
+        return _array(np.random.default_rng(self.seed).normal(size=shape))(shape, dtype)
 
     def _fixed(self, name: str, value: np.ndarray) -> Any:
         return self.add_weight(name=name, shape=value.shape, initializer=_array(value), trainable=False)

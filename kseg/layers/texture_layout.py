@@ -16,6 +16,10 @@ from kseg.layers.arguments import middle, whole
 ONE = 2**14
 
 
+# Of features, rectangles, pixels: far more than any image has use for.
+_MOST = 1_000_000
+
+
 def draw_rectangles(count: int, smallest: int, largest: int, step: int, seed: int) -> np.ndarray:
     """Draw rectangles within `largest / 2` pixels of the origin, in units of `step` pixels.
 
@@ -103,7 +107,7 @@ class TextureLayout(keras.layers.Layer):
             "unit": unit,
         }
         for name, value in given.items():
-            whole(value, "TextureLayout", name)
+            whole(value, "TextureLayout", name, maximum=_MOST)
         whole(seed, "TextureLayout", "seed", minimum=0)
         if smallest > largest:
             raise UsageError(

@@ -57,6 +57,18 @@ def grey_png(rows: np.ndarray, depth: int) -> bytes:
     )
 
 
+@pytest.mark.parametrize("decode", [decode_image, decode_mask])
+def test_a_flipped_byte_of_a_png_never_gives_other_pixels(decode):
+    """Pillow compares no checksum of the pixels, and stops before zlib's own."""
+    good = encode(IDS)
+    start, end = good.index(b"IDAT") + 4, good.index(b"IEND") - 4
+    for at in range(start, end):
+        damaged = bytearray(good)
+        damaged[at] ^= 0x10
+        with pytest.raises(DamagedFileError, match=r"'a\.png' is (damaged: its pixels fail|truncated)"):
+            decode(bytes(damaged), "a.png")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_lossless_rgb_is_exact(kind):
     image = decode_image(encode(RGB, kind), "a")

@@ -5,6 +5,7 @@ A target's `read` may return, or raise `KsegError` with one printable line; all 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -16,10 +17,10 @@ from typing import Any
 
 import mutators
 import numpy as np
+from arguments_of_networks import ARGUMENTS
+from cases import Kind, Place, WrongResult, outcome
 
-from kseg.errors import KsegError
 from kseg.spec import Spec
-from kseg.text import printable
 
 SIZE = (16, 24)
 SPEC = Spec(
@@ -39,14 +40,15 @@ class Target:
         file: name of the file, with its suffix.
         spoil: makes a bad one of a good one.
         read: reads a file through the Python surface as a user would, as far as it goes.
-        inspected: whether `kseg inspect` takes it.
+        bound: given the good and the spoiled file, whether reading the latter must give the former's answer
+            (what `read` returns); None: there is no answer to compare.
     """
 
     kind: str
     file: str
     spoil: mutators.Spoil
     read: Callable[[Path], object]
-    inspected: bool = False
+    bound: Callable[[bytes, bytes], bool] | None = None
 
 
 def toy(seed: int = 0) -> Any:
@@ -154,20 +156,43 @@ def spoil_record(content: bytes, rng: random.Random) -> bytes:
     return mutators.spoil_bytes(content, rng) if rng.random() < 0.2 else mutators.spoil_json(content, rng)
 
 
-def _read_network(path: Path) -> None:
+def _always(good: bytes, bad: bytes) -> bool:
+    """A digest covers what the answer comes of."""
+    return True
+
+
+def _unless_sealed_again(*names: str) -> Callable[[bytes, bytes], bool]:
+    """The zip's checksums cover the answer, unless one of these members (all: none named) was replaced."""
+
+    def bound(good: bytes, bad: bytes) -> bool:
+        try:
+            found = mutators.members(bad)
+        except Exception:  # whatever zipfile raises: nobody sealed this
+            return True
+        known = mutators.members(good)
+        return all(found.get(name) == known[name] for name in names or known)
+
+    return bound
+
+
+def _read_network(path: Path) -> Any:
     import deploy
 
     deploy.read_spec(path)
     runtime = deploy.load(path)
-    logits = runtime(np.zeros((1, *(runtime.input_size or SIZE), 3), np.float32))
+    size = runtime.input_size or SIZE
+    image = np.linspace(-2, 2, size[0] * size[1] * 3, dtype=np.float32).reshape(1, *size, 3)
+    logits = np.array(runtime(image))
     assert logits.ndim == 4
     runtime.close()
+    return logits
 
 
-def _read_engine(path: Path) -> None:
+def _read_engine(path: Path) -> Any:
     from deploy.tensorrt import container
 
     container.read_spec(path)
+    return np.frombuffer(container.read(path)[1], np.uint8)
 
 
 def _read_segments(path: Path) -> None:
@@ -176,7 +201,7 @@ def _read_segments(path: Path) -> None:
     SegmentClassifier(path).close()
 
 
-def _read_checkpoint(path: Path) -> None:
+def _read_checkpoint(path: Path) -> Any:
     from kseg.training import checkpoint
 
     run = path.parent / "run"
@@ -187,6 +212,7 @@ def _read_checkpoint(path: Path) -> None:
     model = toy(1)
     model.compile("adam", "mse")
     checkpoint.restore(model, stored[1])
+    return np.concatenate([np.ravel(value) for value in model.get_weights()])
 
 
 def _read_run(path: Path) -> None:
@@ -237,52 +263,15 @@ def _read_spec(path: Path) -> None:
     legend(spec, range(min(spec.num_classes, 20)))
 
 
-# Arguments that make a small network of each kind, all of those that a file may name.
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "UNet": {"width": 0.1, "depth": 2, "encoder": "plain", "padding": "same", "dropout": 0.5},
-    "FarabetNet": {
-        "scales": 2,
-        "classifier": "mlp",
-        "hidden": 8,
-        "chroma": "split",
-        "window": 15,
-        "width": 0.1,
-        "seed": 1,
-        "normalization": {"order": "rgb", "mean": [1, 2, 3], "std": [1, 1, 1]},
-    },
-    "RecurrentCNN": {
-        "variant": "rcnn2",
-        "instances": 2,
-        "features": [4, 8],
-        "feedback": "scores",
-        "last_tanh": True,
-        "evaluator": "dilated",
-        "output_stride": 1,
-        "width": 0.2,
-    },
-    "CRFRNN": {
-        "base": "UNet",
-        "base_args": {"width": 0.1, "depth": 2},
-        "iterations": 2,
-        "test_iterations": 2,
-        "window": 3,
-        "dilation": 1,
-        "stride": 1,
-        "theta_alpha": 10.0,
-        "w1": 1.0,
-        "std": [1.0, 1.0, 1.0],
-    },
-    "FCN8s": {"encoder": "mobilenetv3", "width": 0.35, "dropout": 0.1},
-    "TextonBoost": {"textons": 8, "rectangles": 4, "features": 12, "head": "stumps", "grid": 5, "kappa": 1.0},
-}
+_WEIGHTS = "model.weights.h5"
 
 TARGETS = (
-    Target("keras", "m.keras", spoil_keras, _read_network, inspected=True),
+    Target("keras", "m.keras", spoil_keras, _read_network, _unless_sealed_again("config.json", _WEIGHTS)),
     Target("segment classifier", "s.keras", spoil_segments, _read_segments),
-    Target("tflite", "m.tflite", spoil_tflite, _read_network, inspected=True),
-    Target("onnx", "m.onnx", spoil_onnx, _read_network, inspected=True),
-    Target("engine", "m.engine", spoil_engine, _read_engine, inspected=True),
-    Target("checkpoint", "state.npz", spoil_checkpoint, _read_checkpoint),
+    Target("tflite", "m.tflite", spoil_tflite, _read_network, _always),
+    Target("onnx", "m.onnx", spoil_onnx, _read_network, _always),
+    Target("engine", "m.engine", spoil_engine, _read_engine, _always),
+    Target("checkpoint", "state.npz", spoil_checkpoint, _read_checkpoint, _unless_sealed_again()),
     Target("run.json", "run.json", spoil_record, _read_run),
     Target("stages.json", "stages.json", spoil_record, _read_stages),
     Target("history.csv", "history.csv", spoil_csv, _read_history),
@@ -368,20 +357,40 @@ def _segments(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def case(target: Target, seed: bytes, number: int, folder: Path) -> str:
-    """Read the `number`-th spoiled file of a kind; return "read" or "refused".
+def make(target: Target, seeds: dict[str, bytes], number: int) -> bytes:
+    """Return the `number`-th spoiled file of a kind."""
+    return target.spoil(seeds[target.kind], random.Random(f"{target.kind} {number}"))
+
+
+def read(target: Target, bad: bytes, place: Place) -> str:
+    """Read a spoiled file; return "read" or "refused".
 
     Raises:
         AssertionError: for a refusal that is not one printable line.
+        WrongResult: it was read, and its answer is not that of the good file, though it must be.
         BaseException: whatever else reading raises: a finding.
     """
-    path = folder / target.file
-    path.write_bytes(target.spoil(seed, random.Random(f"{target.kind} {number}")))
-    try:
-        target.read(path)
-    except KsegError as error:
-        text = str(error)
-        assert printable(text) == text, text
-        assert len(text) < 2500, text
-        return "refused"
-    return "read"
+    path = place.folder / target.file
+    good = place.seeds[target.kind]
+    expected = None
+    if target.bound is not None:
+        path.write_bytes(good)
+        expected = place.once("answer", lambda: target.read(path))
+    path.write_bytes(bad)
+    said, found = outcome(lambda: target.read(path))
+    must = said == "read" and target.bound is not None and target.bound(good, bad)
+    if must and not np.array_equal(np.asarray(found), np.asarray(expected)):
+        raise WrongResult(f"{target.kind}: it was read, and answers otherwise than the good file")
+    return said
+
+
+KINDS = tuple(
+    Kind(
+        target.kind,
+        functools.partial(make, target),
+        functools.partial(read, target),
+        target.file,
+        0.4 if target.kind.endswith("arguments") else 1.0,
+    )
+    for target in TARGETS
+)

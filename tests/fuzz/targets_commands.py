@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import mutators
 import numpy as np
 import targets_artefacts
+from cases import Kind, Place
 from PIL import Image
 
 FINE = (0, 1, 2)
@@ -92,8 +95,8 @@ COMMANDS = (
 )
 
 
-def make_folder(here: Path, seeds: dict[str, bytes]) -> None:
-    """Make a small data folder and a run folder."""
+def make_data(here: Path) -> None:
+    """Make a small data folder."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for kind in ("images", "labels"):
@@ -104,6 +107,11 @@ def make_folder(here: Path, seeds: dict[str, bytes]) -> None:
             Image.fromarray(pixels).save(here / "images" / split / f"{name}.png")
             Image.fromarray(mask).save(here / "labels" / split / f"{name}.png")
     (here / "classes.json").write_text(json.dumps({"classes": list(targets_artefacts.SPEC.classes)}))
+
+
+def make_folder(here: Path, seeds: dict[str, bytes]) -> None:
+    """Make a small data folder and a run folder."""
+    make_data(here)
     (here / "run").mkdir()
     (here / "run" / "model.keras").write_bytes(seeds["network"])
     (here / "run" / "m.tflite").write_bytes(seeds["tflite"])
@@ -122,16 +130,22 @@ def run(words: list[str], main: Callable[[list[str]], int]) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-def case(command: Command, seeds: dict[str, bytes], number: int, here: Path) -> str:
-    """Run the `number`-th case of a command in `here`; return "done", "failed gate" or "refused".
+def make(command: Command, seeds: dict[str, bytes], number: int) -> bytes:
+    """Return what the `number`-th case of a command is given."""
+    seed = {**seeds, **TEXTS}[command.seed]
+    return command.spoil(seed, random.Random(f"{command.kind} {number}"))
+
+
+def read(command: Command, bad: bytes, place: Place) -> str:
+    """Run a command over something spoiled; return "read" or "refused".
 
     Raises:
-        AssertionError: for another exit code, or a refusal in more than one line.
+        AssertionError: for another exit code than 0, 1 and 2, or a refusal without its line.
     """
     from kseg.cli.main import main
 
-    seed = {**seeds, **TEXTS}[command.seed]
-    bad = command.spoil(seed, random.Random(f"{command.kind} {number}"))
+    here = place.folder
+    place.once("folder", lambda: make_folder(here, place.seeds))
     path = here / command.file
     before = path.read_bytes() if path.exists() else None
     path.write_bytes(bad)
@@ -140,9 +154,27 @@ def case(command: Command, seeds: dict[str, bytes], number: int, here: Path) -> 
         code, said = run([w.format(file=path, text=text, here=here) for w in command.words], main)
     finally:
         path.unlink() if before is None else path.write_bytes(before)
+        shutil.rmtree(here / "trained", ignore_errors=True)
+    return verdict(code, said)
+
+
+def verdict(code: int, said: str) -> str:
+    """Return "read" for exit codes 0 and 1 (a gate failed), "refused" for 2; see `read`."""
     assert code in FINE, f"exit {code}: {said[-500:]}"
     assert "internal error" not in said, said[-500:]
     if code == 2:
-        lines = [line for line in said.splitlines() if line.startswith("kseg: ")]
+        lines = [line for line in said.splitlines() if line.startswith("kseg")]
         assert lines, said[-500:]
-    return ("done", "failed gate", "refused")[code]
+    return "refused" if code == 2 else "read"
+
+
+KINDS = tuple(
+    Kind(
+        f"kseg {command.kind}",
+        functools.partial(make, command),
+        functools.partial(read, command),
+        Path(command.file).name,
+        {"stages": 0.03, "resume": 0.3, "rebuild": 0.3}.get(command.kind.split()[0], 0.6),
+    )
+    for command in COMMANDS
+)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cases import Kind, Place, rng_of
 from mutators_json import mutate
 from PIL import Image
 
@@ -118,22 +119,32 @@ def attack_palette(root: Path, text: bytes) -> bool:
     return _refused(lambda: Palette.from_file(root / "palette.json"))
 
 
-def run(root: Path, cases: int, seed: int) -> dict[str, dict[str, int]]:
-    """Attack every kind with `cases` mutations; return how many there were and how many were refused."""
-    folders = {kind: semantic(root / kind) for kind in ("classes", "space")}
-    folders["coco"] = coco(root / "coco")
-    documents = {"classes": CLASSES, "space": SPACE, "coco": COCO}
-    counts = {}
-    for kind, folder in folders.items():
-        rng = random.Random(f"{kind} {seed}")
-        name = "instances_train.json" if kind == "coco" else "classes.json"
-        refused = sum(attack_folder(folder, name, mutate(documents[kind], rng)) for _ in range(cases))
-        counts[kind] = {"cases": cases, "refused": refused}
-    rng = random.Random(f"palette {seed}")
-    refused = sum(
-        attack_palette(root, mutate(document, rng))
-        for document in (CLASSES, COLORS, {"road": [1, 2, 3], "car": "#040506"})
-        for _ in range(cases // 3 + 1)
-    )
-    counts["palette"] = {"cases": 3 * (cases // 3 + 1), "refused": refused}
-    return counts
+_DOCUMENTS: dict[str, Any] = {"classes": CLASSES, "space": SPACE, "coco": COCO}
+_PALETTES: tuple[Any, ...] = (CLASSES, COLORS, {"road": [1, 2, 3], "car": "#040506"})
+
+
+def make(kind: str, seeds: dict[str, bytes], number: int) -> bytes:
+    """Return the `number`-th spoiled text of a kind."""
+    rng = rng_of(kind, number)
+    return mutate(rng.choice(_PALETTES) if kind == "palette" else _DOCUMENTS[kind], rng)
+
+
+def read(kind: str, bad: bytes, place: Place) -> str:
+    """Read a spoiled text; return "read" or "refused"."""
+    if kind == "palette":
+        refused = attack_palette(place.folder, bad)
+    else:
+        root = place.once("root", lambda: (coco if kind == "coco" else semantic)(place.folder / "data"))
+        refused = attack_folder(root, "instances_train.json" if kind == "coco" else "classes.json", bad)
+    return "refused" if refused else "read"
+
+
+KINDS = tuple(
+    Kind(name, functools.partial(make, kind), functools.partial(read, kind), "input.json")
+    for kind, name in {
+        "classes": "classes.json",
+        "space": "classes.json, label space",
+        "coco": "COCO JSON",
+        "palette": "palette",
+    }.items()
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import targets_artefacts
 import targets_commands
+from cases import Place
 
 # Cases per kind: building a network costs more than reading a record. What trains, or builds large
 # networks, is left to the campaign.
@@ -28,8 +29,10 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize("target", FILES, ids=lambda target: target.kind)
 def test_files(target: targets_artefacts.Target, seeds: dict[str, bytes], tmp_path: Path) -> None:
     count = 4 if target.kind.endswith("arguments") else FEW if target.kind in DEAR else MANY
+    place = Place(tmp_path, seeds)
     results = [
-        targets_artefacts.case(target, seeds[target.kind], number, tmp_path) for number in range(count)
+        targets_artefacts.read(target, targets_artefacts.make(target, seeds, number), place)
+        for number in range(count)
     ]
     assert "refused" in results
 
@@ -46,6 +49,9 @@ def test_commands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KSEG_CACHE", str(tmp_path / "cache"))
-    targets_commands.make_folder(tmp_path, seeds)
-    results = [targets_commands.case(command, seeds, number, tmp_path) for number in range(FEW)]
+    place = Place(tmp_path, seeds)
+    results = [
+        targets_commands.read(command, targets_commands.make(command, seeds, number), place)
+        for number in range(FEW)
+    ]
     assert "refused" in results

@@ -264,6 +264,8 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         (Identity(), {"batch_size": 0}, "batch_size"),
         (Identity(), {"scales": ()}, "scales"),
         (Identity(), {"scales": (0.0,)}, "scales"),
+        (Identity(), {"scales": (1.0, 1e-320)}, "from 0.01 to 8"),
+        (Identity(), {"scales": (float("nan"),)}, "from 0.01 to 8"),
         (Identity(), {"size": (0, 4)}, "positive"),
         (Identity(input_size=(8, 8)), {"resize": "fit", "scales": (1, 2)}, "cannot see other scales"),
         (Identity(toy_spec(task="instance")), {}, "instance"),
@@ -273,6 +275,11 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
 def test_wrong_options_are_refused(runtime: object, options: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Predictor(runtime, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [0.01, 8.0])
+def test_the_extreme_scales_work(scale: float) -> None:
+    assert Predictor(Identity(), scales=(scale,))(picture(ids_of((8, 8))))[0].shape == (8, 8)
 
 
 def test_a_network_that_does_not_answer_at_input_size_is_named() -> None:

@@ -142,6 +142,10 @@ def test_stumps_are_soft_steps_at_their_thresholds() -> None:
 def test_errors() -> None:
     with pytest.raises(UsageError, match="`grid` must be a positive integer"):
         TextureLayout(grid=0)
+    with pytest.raises(
+        UsageError, match=r"`features` must be at most 1,000,000\. Received: features=1000000000"
+    ):
+        TextureLayout(10**9, 10**9)  # would draw 32 GB of rectangles
     with pytest.raises(UsageError, match=r"width that is a multiple of its grid 5.*PadToStride"):
         TextureLayout(8, 4, 5)(keras.Input((20, 21, 7)))
     with pytest.raises(UsageError, match="`temperature` must be positive"):

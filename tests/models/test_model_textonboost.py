@@ -102,3 +102,8 @@ def test_known_and_unknown_sizes_agree_in_training_and_inference() -> None:
 def test_numbers_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TextonBoost(num_classes=3, **{**TOY, **arguments})
+
+
+def test_too_many_textons_are_refused_before_they_are_drawn() -> None:
+    with pytest.raises(UsageError, match="TextonBoost with these arguments has more than"):
+        create("TextonBoost", num_classes=3, textons=10**9, rectangles=4, features=12)

@@ -31,6 +31,7 @@ from deploy.verification import Progress
 from deploy.worker import INPUTS
 from kseg.errors import ArtefactError, UsageError
 from kseg.files import write_json
+from kseg.machine import host
 from kseg.spec import Spec
 
 CALLS_PER_ROUND = 5
@@ -225,7 +226,7 @@ def _setup(images: Images | None, repeats: int, threads: int | None, seed: int) 
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": platform.platform(),
-        "processor": _processor(),
+        "processor": host.processor(),
         "cores": os.cpu_count(),
         "threads": threads,
         "versions": versions,
@@ -236,15 +237,6 @@ def _setup(images: Images | None, repeats: int, threads: int | None, seed: int) 
         "split": None if images is None else images.split,
         "images": 0 if images is None else len(images),
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from kseg.layers import BilinearUpsampling
 from kseg.spec import Normalization, Spec
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/deploying.md").read_text(encoding="utf-8")
 SIZE = (48, 64)
 # (height, width): under the rule "none" only what is no larger than the input goes in one piece.
 PICTURES = {

@@ -81,9 +81,10 @@ def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
     size = f"{spec.input_size[0]}x{spec.input_size[1]}" if spec.input_size else "any size"
     yield (
         "input",
-        f"{size}, resize rule {spec.resize}; {norm.order}, mean {_list(norm.mean)}, "
-        f"std {_list(norm.std)} (0-255)",
+        f"{size}; {norm.order}, mean {_list(norm.mean)}, std {_list(norm.std)} (0-255)",
     )
+    trained = "; trained at {}x{}".format(*spec.trained_size) if spec.trained_size else ""
+    yield "resize rule", f"{_rule(spec)}{trained}"
     if spec.task != "semantic":
         yield "task", spec.task
     if export:

@@ -206,12 +206,11 @@ def test_training_that_cannot_be_is_one_line_and_no_run_folder(
 
 
 @pytest.mark.parametrize("sampling", ["patches", "balanced-pixels"])
-@pytest.mark.parametrize(("label", "found"), [(0, "'background'"), (255, "none")])
+@pytest.mark.parametrize(("label", "found"), [(0, "are 'background'"), (255, "no pixel of any class")])
 def test_sampling_one_class_or_none_is_one_line_and_no_run_folder(
     sampling: str, label: int, found: str, tmp_path: Path, kseg: Kseg
 ) -> None:
     data = folder(tmp_path / "data", lambda _: noise(SIZE, SIZE), lambda _: np.full((SIZE, SIZE), label))
     line = kseg(*start(prepared(data), tmp_path / "run", *PATCH, "--sampling", sampling)).error()
-    assert "two classes" in line
     assert found in line
     assert not (tmp_path / "run").exists()

@@ -79,7 +79,7 @@ def ask(tmp_path):
         ("kseg train --optimizer s", ["sgd"]),
         ("kseg train --loss j", ["jaccard"]),
         ("kseg train --data sa", ["sample:nuclei"]),
-        ("kseg export m.keras --to ", ["tflite", "onnx", "tensorrt"]),
+        ("kseg export m.keras --to ", ["tflite", "onnx", "tensorrt", "tensorrt-rtx"]),
         ("kseg export m.keras --to onnx --precision ", ["float32", "float16"]),
         ("kseg evaluate m.keras --data sample:nuclei --split ", ["train", "val"]),
         ("kseg predict m.keras --refine den", ["dense-crf"]),

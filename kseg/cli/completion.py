@@ -35,6 +35,7 @@ ENCODERS = (
     "mobilenetv3",
     "mobilenetv3small",
     *(f"efficientnetv2{variant}" for variant in ("b0", "b1", "b2", "b3", "s", "m", "l")),
+    *(f"efficientnetlite{number}" for number in (0, 1, 2)),
 )
 # Modules of kseg.models with capital names that do not segment.
 _NO_NETWORKS = ("kseg.models.registry", "kseg.models.dcgan")

@@ -17,6 +17,12 @@ from kseg.cli import main as frame
 GIVEN_UP = ("--max-miou-drop", "100", "--allow-near-chance")
 # Command -> its arguments besides --json; `kseg models --json` is tested with the models.
 WITH_JSON = {
+    "convert-data": ["DATA", "--out", "TMP/converted"],
+    "doctor": [],
+    "find-lr": [
+        *("--model", "unet", "--model-args", '{"width": 0.0625, "depth": 1}', "--data", "DATA"),
+        *("--steps", "20", "--batch-size", "2", "--precision", "float32", "--out", "TMP/find-lr"),
+    ],
     "check-data": ["DATA"],
     "class-weights": ["DATA"],
     "rebuild": ["keras", "--model-args", '{"dropout": 0.25}', "--out", "TMP/again.keras"],

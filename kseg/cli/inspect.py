@@ -49,7 +49,7 @@ def _print(file: str, size: int, spec: Spec) -> None:
 
     from kseg.cli.output import console
 
-    console.print(f"{file} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
+    console.print(f"{printable(file)} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -67,7 +67,7 @@ def _classes(spec: Spec) -> Text:
     line = Text(f"{spec.num_classes}: ")
     for name, color in list(zip(spec.classes, spec.palette, strict=True))[:_MOST_NAMES]:
         line.append("  ", style=f"on rgb({color[0]},{color[1]},{color[2]})")
-        line.append(f" {name}  ")
+        line.append(f" {printable(name)}  ")
     line.append("… " if spec.num_classes > _MOST_NAMES else "")
     line.append(f"(void is {spec.ignore_id})")
     return line
@@ -166,7 +166,7 @@ def _print_full(file: str, size: int, spec: Spec) -> None:
 
     from kseg.cli.output import console
 
-    console.print(f"{file} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
+    console.print(f"{printable(file)} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
     table = Table(show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")

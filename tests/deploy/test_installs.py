@@ -99,7 +99,6 @@ def test_what_a_light_install_lacks_is_one_line_with_the_remedy(built, tmp_path)
     for words, extra in [
         (["train", "--model", "unet", "--data", "sample:nuclei", "--out", "run"], "train"),
         (["models"], "train"),
-        (["check-data", "sample:nuclei"], "train"),
     ]:
         ran = light.kseg(*words, cwd=tmp_path)
         assert ran.returncode == 2, ran.stderr

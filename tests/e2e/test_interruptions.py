@@ -139,6 +139,6 @@ def test_a_full_disk(files: dict[str, Path], data: Path, run: Path, tmp_path: Pa
             assert 0 < len(left) < 24  # of 8 images, 3 each
             assert min(left.values()) > 0
         elif name == "train":
-            assert set(left) <= {"run/run.json"}
+            assert set(left) <= {"run/run.json", "run/.lock"}
         else:
             assert left == {}, name

@@ -26,6 +26,24 @@ P = ParamSpec("P")
 
 # Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
 _NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
+# Far beyond what any network has, and near enough that building it ends: counts unroll into layers, and sizes
+# into arrays that are no weights.
+_MOST = {
+    "num_classes": 2**16,
+    "instances": 64,
+    "depth": 16,
+    "iterations": 100,
+    "test_iterations": 100,
+    "window": 1001,
+    "fc_kernel": 101,
+    "rectangles": 2**16,
+    "grid": 1000,
+    "hidden": 2**20,
+    "stride": 2**12,
+    "output_stride": 2**12,
+    "texton_stride": 2**12,
+    "dilation": 2**12,
+}
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,10 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{name}: argument `num_classes` must be a positive integer. Received: num_classes={classes!r}"
         )
+    for key, most in _MOST.items():
+        value = arguments.get(key)
+        if isinstance(value, int) and value > most:
+            raise UsageError(f"{name}: argument `{key}` must be at most {most:,}. Received: {key}={value!r}")
     title = arguments.get("name")
     if title is not None and (not isinstance(title, str) or not title or "/" in title):
         raise UsageError(f"{name}: argument `name` must be a text without '/'. Received: name={title!r}")

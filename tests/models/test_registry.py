@@ -74,7 +74,9 @@ def test_info_holds_every_argument_but_size_and_weights() -> None:
         ("unet", {"encoder": ["plain"]}, "encoder"),
         ("farabet", {"hidden": None, "scales": {}}, "FarabetNet: argument `scales`"),
         ("rcnn", {"features": [4, "x"]}, "RecurrentCNN: argument `features`"),
-        ("farabet", {"hidden": 10**9, "classifier": "mlp"}, "has more than 1,073,741,824 weights"),
+        ("farabet", {"hidden": 10**9, "classifier": "mlp"}, "`hidden` must be at most 1,048,576"),
+        ("unet", {"depth": 10**6}, "UNet: argument `depth` must be at most 16"),
+        ("rcnn", {"instances": 10**6}, "RecurrentCNN: argument `instances` must be at most 64"),
         ("unet", {"width": 16}, "has more than 1,073,741,824 weights"),
     ],
 )

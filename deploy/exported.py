@@ -18,7 +18,13 @@ class Verified(records.Record, frozen=True):
     """The outcome of `verify`, as far as it is shown."""
 
     status: records.Text | None = None
+    note: records.Text | None = None
+    images: records.Count | None = None
+    source: records.Text | None = None
+    split: records.Text | None = None
     miou: _Share | None = None
+    miou_reference: _Share | None = None
+    budget: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
     drop: Annotated[float, msgspec.Meta(ge=-100, le=100)] | None = None
     agreement: _Share | None = None
 

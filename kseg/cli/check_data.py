@@ -144,7 +144,7 @@ def _print_finding(finding: Finding) -> None:
 
     console.print(f"{_MARKS[finding.severity]} {escape(finding.message)}", soft_wrap=True)
     for file in finding.files:
-        console.print(f"    {escape(file)}", style="dim", soft_wrap=True)
+        console.print(f"    {escape(printable(file))}", style="dim", soft_wrap=True)
     if finding.count > len(finding.files):
         console.print(f"    ... and {finding.count - len(finding.files)} more", style="dim")
     if finding.fix:

@@ -13,6 +13,8 @@ from kseg.text import printable
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from deploy.exported import Verified
+
 HELP = "show what a model file or an artefact says about itself"
 EXAMPLE = "kseg inspect model_int8.tflite --json"
 
@@ -47,13 +49,14 @@ def _print(file: str, size: int, spec: Spec) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from deploy.exported import exported
     from kseg.cli.output import console
 
     console.print(f"{printable(file)} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for key, value in _rows(spec):
+    for key, value in _rows(spec, exported(spec, file).verify):
         table.add_row(printable(key), Text(printable(value)))
         if key == "input":
             table.add_row("classes", _classes(spec))
@@ -73,7 +76,7 @@ def _classes(spec: Spec) -> Text:
     return line
 
 
-def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
+def _rows(spec: Spec, verify: Verified) -> Iterator[tuple[str, str]]:
     """Yield the subjects; a record that a later version adds to shows up by itself."""
     norm, export, recipe = spec.normalization, spec.export, spec.recipe
     network = spec.architecture or "unknown: a network made outside kseg.models"
@@ -89,7 +92,7 @@ def _rows(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "task", spec.task
     if export:
         yield "export", _brief(export)
-        yield "verified", _verified(export.get("verify") or {})
+        yield "verified", _verified(verify)
         for key, value in export.items():
             if isinstance(value, Mapping) and key != "verify":
                 yield f"  {key}", _brief(value)
@@ -115,24 +118,20 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  made", plain
 
 
-def _verified(verify: Mapping[str, Any]) -> str:
+def _verified(verify: Verified) -> str:
     """Return the verdict with its figures in a sentence."""
-    if not verify:
+    if verify == type(verify)():
         return "UNVERIFIED: run kseg verify FILE --reference MODEL.keras --data DIR"
     figures = []
-    if verify.get("images"):
-        figures.append(
-            f"{verify['images']} images of {verify.get('source')} {verify.get('split') or ''}".strip()
-        )
-    if verify.get("miou") is not None and verify.get("miou_reference") is not None:
-        figures.append(
-            f"mIoU {100 * verify['miou']:.1f}, of the reference {100 * verify['miou_reference']:.1f}"
-        )
-    if verify.get("drop") is not None:
-        figures.append(f"lost {verify['drop']:+.2f} points of {verify.get('budget')}")
-    if verify.get("agreement") is not None:
-        figures.append(f"same class on {100 * verify['agreement']:.2f} % of pixels")
-    said = [str(verify.get("status")), verify.get("note"), "; ".join(figures)]
+    if verify.images:
+        figures.append(f"{verify.images} images of {verify.source} {verify.split or ''}".strip())
+    if verify.miou is not None and verify.miou_reference is not None:
+        figures.append(f"mIoU {100 * verify.miou:.1f}, of the reference {100 * verify.miou_reference:.1f}")
+    if verify.drop is not None:
+        figures.append(f"lost {verify.drop:+.2f} points of {verify.budget}")
+    if verify.agreement is not None:
+        figures.append(f"same class on {100 * verify.agreement:.2f} % of pixels")
+    said = [str(verify.status), verify.note, "; ".join(figures)]
     return ": ".join(part for part in said if part)
 
 
@@ -171,7 +170,7 @@ def _print_full(file: str, size: int, spec: Spec) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in _every_field(spec):
-        table.add_row(key, Text(value))
+        table.add_row(printable(key), Text(printable(value)))
     console.print(table)
     console.print(f"{spec.num_classes} classes, void is {spec.ignore_id}", markup=False, highlight=False)
     classes = Table()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from kseg.cli import refine_options, values
+from kseg.text import printable
 
 HELP = "train the segment classifier of a network, for --refine tree-cover:classifier=FILE"
 EXAMPLE = "kseg train-segments runs/farabet/model.keras --data DIR --out segments.keras"
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({"model": args.model, "out": args.out, **result})
         return 0
     last = f"KL {result['kl'][-1]:.3f}, their mean histogram: {result['kl_prior']:.3f}"
-    console.print(f"{args.out}: {result['segments']} segments, {last}", markup=False, highlight=False)
+    console.print(
+        f"{printable(args.out)}: {result['segments']} segments, {last}", markup=False, highlight=False
+    )
     closing_line(f"kseg evaluate {args.model} --data DIR --refine tree-cover:classifier={args.out}")
     return 0

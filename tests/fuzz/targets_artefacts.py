@@ -27,7 +27,17 @@ SPEC = Spec(
     classes=("sky", "road"),
     input_size=SIZE,
     data={"source": "x", "merged": {"classes": ["a"], "palette": [[0, 0, 0]], "labels": [1]}},
-    recipe={"resolved": {"class_weights": [1.0, 2.0]}, "seed": 0},
+    recipe={
+        "arguments": {"epochs": 3, "model_args": {}},
+        "resolved": {"class_weights": [1.0, 2.0]},
+        "result": {"epoch": 1, "val_miou": 0.5},
+        "seed": 0,
+    },
+    export={
+        "format": "tflite",
+        "verify": {"status": "passed", "images": 9, "miou": 0.5, "miou_reference": 0.5, "drop": 0.1},
+        "parity": {"rms_over_std": 0.1},
+    },
 )
 
 

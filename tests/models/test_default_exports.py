@@ -23,6 +23,9 @@ SIZE = (64, 96)
 # rms error / std of the logits on a calibration image. Measured with random weights: 0.014 (PinheiroCNN) to
 # 0.062 (TextonBoost).
 INT8_ERROR = 0.15
+# Pooling switches jump where two values of a window are nearly equal, and with random weights many are: 0.38,
+# with `unpooling="fixed"` 0.04. (Trained, both keep their mIoU: recipes/lecture/results/exports.json.)
+INT8_ERROR_OF_SWITCHES = 0.5
 # Bytes of memory per weight that tf2onnx and TensorFlow's freezing take, and what the process takes besides.
 # Measured: FCN-AlexNet 6.0 GB, FCN-8s 11.8 GB.
 ONNX_BYTES, OWN_BYTES = 85, 1.5e9
@@ -115,7 +118,8 @@ def test_int8(network: keras.Model, picture: np.ndarray, expected: np.ndarray, t
     path = tmp_path / "model.tflite"
     samples = _samples(network.spec)
     deploy.export(network, path, size=SIZE, precision="int8", calibration=samples, verify=False)
-    assert _error(_answer(path, picture), expected) < INT8_ERROR
+    bound = INT8_ERROR_OF_SWITCHES if network.info.architecture == "DeconvNet" else INT8_ERROR
+    assert _error(_answer(path, picture), expected) < bound
 
 
 def test_onnx(network: keras.Model, picture: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:

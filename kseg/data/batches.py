@@ -81,7 +81,10 @@ class Batches(keras.utils.PyDataset):
     Args:
         samples: sequence of `Sample`.
         spec: the data set's spec.
-        size: (height, width) of a batch; None: that of the first image, and all must have it.
+        size: (height, width) of the network, and of a batch where `crop` is not given; None: that of the
+            first image, and all must have it.
+        crop: (height, width) of a batch: what augmentation cuts out of an image after `resize`, so that a
+            network trains on parts at the scale at which it predicts wholes. None: `size`.
         batch_size: images per batch. When shuffling, a smaller rest is left out of the epoch if there is a
             full batch; else it is the last batch.
         augment: False; True for `Augment`'s defaults; or an `Augment`, or a callable like it,
@@ -106,6 +109,7 @@ class Batches(keras.utils.PyDataset):
         spec: Spec,
         *,
         size: tuple[int, int] | None = None,
+        crop: tuple[int, int] | None = None,
         batch_size: int = 8,
         augment: bool | Callable[..., Any] = False,
         seed: int = 0,
@@ -126,6 +130,11 @@ class Batches(keras.utils.PyDataset):
         self.batch_size, self.seed = int(batch_size), int(seed)
         self._fixed = size is not None
         self.size = (int(size[0]), int(size[1])) if size is not None else samples[0].image.shape[:2]
+        if crop is not None and augment is False:
+            raise UsageError(
+                f"Argument `crop` needs `augment`, which cuts the crops. Received: crop={crop!r}"
+            )
+        self.crop = (int(crop[0]), int(crop[1])) if crop is not None else self.size
         normalization = normalization or spec.normalization
         self.spec = spec.replace(input_size=self.size, resize=resize, normalization=normalization)
         fill = fill_color(normalization)
@@ -146,9 +155,9 @@ class Batches(keras.utils.PyDataset):
         if augment is False:
             return None
         if augment is True:
-            return Augment(crop=self.size, ignore_id=self.spec.ignore_id, fill=fill)
+            return Augment(crop=self.crop, ignore_id=self.spec.ignore_id, fill=fill)
         if isinstance(augment, Augment):
-            return dataclasses.replace(augment, crop=self.size, ignore_id=self.spec.ignore_id)
+            return dataclasses.replace(augment, crop=self.crop, ignore_id=self.spec.ignore_id)
         if not callable(augment):
             raise UsageError(f"Argument `augment` must be False, True or an Augment. Received: {augment!r}")
         return augment
@@ -205,8 +214,8 @@ class Batches(keras.utils.PyDataset):
     def _start(self, epoch: int, batch: int) -> _Job:
         with self._lock:
             indices = self._indices(epoch, batch)
-        images = np.empty((len(indices), *self.size, 3), np.float32)
-        masks = np.empty((len(indices), *self.size), np.int32)
+        images = np.empty((len(indices), *self.crop, 3), np.float32)
+        masks = np.empty((len(indices), *self.crop), np.int32)
         pool = _shared_pool()
         rows = [
             pool.submit(self._fill, epoch, int(index), images[row], masks[row])
@@ -231,9 +240,9 @@ class Batches(keras.utils.PyDataset):
         if self._augment is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
             image, mask = self._augment(image, mask, rng=rng)[:2]
-            if image.shape[:2] != self.size or mask.shape != self.size:
+            if image.shape[:2] != self.crop or mask.shape != self.crop:
                 raise UsageError(
-                    f"Argument `augment` must give {self.size[0]}x{self.size[1]} (height x width). "
+                    f"Argument `augment` must give {self.crop[0]}x{self.crop[1]} (height x width). "
                     f"Received: image {image.shape}, mask {mask.shape}"
                 )
         image_out[:] = preprocess(image, self.spec.normalization)
@@ -269,8 +278,8 @@ class Batches(keras.utils.PyDataset):
 
         def batch_of(epoch: Any, batch: Any) -> Any:
             images, masks = tf.numpy_function(fetch, (epoch, batch), (tf.float32, tf.int32))
-            images.set_shape((None, *self.size, 3))
-            masks.set_shape((None, *self.size))
+            images.set_shape((None, *self.crop, 3))
+            masks.set_shape((None, *self.crop))
             return images, masks
 
         signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
@@ -284,6 +293,7 @@ def load(
     split: str = "train",
     *,
     size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
     batch_size: int = 8,
     augment: bool | Callable[..., Any] = False,
     seed: int = 0,
@@ -318,6 +328,7 @@ def load(
         samples,
         samples.spec,
         size=size,
+        crop=crop,
         batch_size=batch_size,
         augment=augment,
         seed=seed,
@@ -358,6 +369,7 @@ def from_arrays(
     spec: Spec,
     *,
     size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
     batch_size: int = 8,
     augment: bool | Callable[..., Any] = False,
     seed: int = 0,
@@ -387,6 +399,7 @@ def from_arrays(
         samples,
         spec,
         size=size,
+        crop=crop,
         batch_size=batch_size,
         augment=augment,
         seed=seed,

@@ -160,3 +160,31 @@ def test_tf_data_gives_the_same_batches(tmp_path: Path) -> None:
     for number in range(2):
         twin.set_epoch(number)
         assert equal(list(dataset.as_numpy_iterator()), epoch(twin))
+
+
+def test_crops_are_cut_after_resizing_and_the_spec_keeps_the_networks_size():
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 96), np.uint8)
+    mask[:, 48:] = 1
+    image = np.repeat((mask * 200)[..., None], 3, axis=2) + rng.integers(0, 9, (64, 96, 3)).astype(np.uint8)
+    spec = Spec(classes=("left", "right"))
+    augment = data.Augment(flip=0.0, scale=(1.0, 1.0), color=0.0)
+    batches = data.from_arrays(
+        [image] * 8,
+        [mask] * 8,
+        spec,
+        size=(32, 48),
+        resize="fit",
+        crop=(32, 40),
+        augment=augment,
+        batch_size=8,
+    )
+    images, masks = batches[0]
+    assert images.shape == (8, 32, 40, 3)
+    assert masks.shape == (8, 32, 40)
+    assert (batches.spec.input_size, batches.spec.resize) == ((32, 48), "fit")
+    # At half the scale the border lies at column 24 of 48: a crop of the image as it is would show it at 48.
+    places = [int(np.argmax(row[0])) for row in masks]
+    assert all(16 <= place <= 24 for place in places), places
+    with pytest.raises(UsageError, match="`crop` needs `augment`"):
+        data.from_arrays([image], [mask], spec, size=(32, 48), crop=(16, 16))

@@ -12,7 +12,6 @@ import faulthandler
 import itertools
 import multiprocessing
 import os
-import resource
 import shutil
 import sys
 import threading
@@ -26,6 +25,8 @@ from typing import Any
 
 import psutil
 from cases import Kind, Place, Skipped, WrongResult
+
+from deploy.worker import peak_bytes
 
 GIB = 2**30
 # A worker is replaced after so many cases, before what libraries keep adds up.
@@ -67,10 +68,6 @@ class Result:
     content: bytes = b""
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def _try(kind: Kind, bad: bytes, place: Place) -> tuple[str, str]:
     try:
         return kind.run(bad, place), ""
@@ -110,7 +107,7 @@ def _serve(talk: Connection, kinds: Callable[[], dict[str, Kind]], folder: Path,
         talk.send("start")
         start = time.perf_counter()
         status, detail = _try(kind, bad, places[case.kind])
-        talk.send((status, detail, time.perf_counter() - start, _peak()))
+        talk.send((status, detail, time.perf_counter() - start, peak_bytes()))
         ran += 1
         if ran % _FORGET == 0:
             _forget()

@@ -24,7 +24,8 @@ LIGHT = [
     "argcomplete>=3.5",
 ]
 # What networks in Keras take, whatever the backend.
-KERAS = ["keras>=3.10", "matplotlib>=3.9", "pycocotools>=2.0.8"]
+# PyYAML: `kseg train --config run.yaml`
+KERAS = ["keras>=3.10", "matplotlib>=3.9", "pycocotools>=2.0.8", "pyyaml>=6"]
 
 EXTRAS = {
     "train": [
@@ -81,7 +82,6 @@ EXTRAS = {
         "nbclient>=0.10",
         "nbformat>=5.10",
         "ipykernel>=6.29",
-        "pyyaml>=6",
     ],
 }
 # `tensorrt` needs NVIDIA's index, so `all` takes the engine builder that PyPI carries. CUDA for training is

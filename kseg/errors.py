@@ -20,6 +20,7 @@ EXTRAS = {
     "pycocotools": "train",
     "defusedxml": "train",
     "matplotlib": "train",
+    "yaml": "train",
     "jax": "jax",
     "ai_edge_litert": "litert",
     "ai_edge_quantizer": "int8",

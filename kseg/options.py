@@ -1,8 +1,51 @@
-"""Options that are written as one word: `NAME:key=value,key=value`."""
+"""Options: how an argument is declared for Python and the command line, and how words are read."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kseg.checks import Range
 from kseg.errors import UsageError
+from kseg.text import printable
+
+
+@dataclass(frozen=True)
+class Option:
+    """What one argument means, what it may be, and how the command line takes it.
+
+    Args:
+        text: its meaning; names of arguments stand in backticks, and become options in the command's help.
+        group: the heading that it stands under.
+        metavar: what stands for a value.
+        bounds: what a number may be.
+        choices: what a word may be.
+        place: whether it names the place, or what is shown, and not the numbers: it may differ in a resumed
+            run, and stays out of model files.
+        parts: the keys of a mapping that have options of their own.
+    """
+
+    text: str
+    group: str = ""
+    metavar: str | None = None
+    bounds: Range | None = None
+    choices: Sequence[str] = ()
+    place: bool = False
+    parts: Mapping[str, Option] = field(default_factory=dict)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read `HEIGHTxWIDTH`, or one number for a square; both at least 1.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    match = re.fullmatch(r"([0-9]{1,30})(?:[x,]([0-9]{1,30}))?", text.strip().lower())
+    if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        shown = printable(text, 60)
+        raise UsageError(f"expected HEIGHTxWIDTH such as 360x480, or 360 for a square, received '{shown}'")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def named_options(text: str) -> tuple[str, dict[str, str]]:

@@ -18,6 +18,9 @@ from kseg.errors import ArtefactError, DataError, KsegError
 from kseg.text import printable
 
 MAX_BYTES = 64 * 2**20
+# PyYAML reads a megabyte per second.
+MAX_YAML_BYTES = 2**20
+YAML_SUFFIXES = (".yaml", ".yml")
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
 
@@ -55,7 +58,7 @@ def read(
     remedy: str = "",
     max_bytes: int = MAX_BYTES,
 ) -> T:
-    """Read a JSON file as a `kind`.
+    """Read a JSON file as a `kind`; a file that ends in `.yaml` or `.yml` is read as YAML.
 
     Args:
         path: the file, UTF-8, with or without a byte-order mark.
@@ -68,10 +71,18 @@ def read(
         KsegError: `error`, if the file cannot be read, is too large, is no JSON or is no `kind`: the message
             names file, field, what was found and what was expected.
     """
-    raw = content(path, error=error, remedy=remedy, max_bytes=max_bytes)
-    return parse(
-        raw, kind, where=f"'{printable(Path(path))}'", error=error, remedy=remedy, max_bytes=max_bytes
-    )
+    is_yaml = Path(path).suffix.lower() in YAML_SUFFIXES
+    most = min(max_bytes, MAX_YAML_BYTES) if is_yaml else max_bytes
+    raw = content(path, error=error, remedy=remedy, max_bytes=most)
+    where = f"'{printable(Path(path))}'"
+    if is_yaml:
+        from kseg.yaml_to_json import to_json
+
+        try:
+            raw = to_json(raw)
+        except ValueError as failure:
+            raise error(f"{where} is not valid YAML: {failure}{_sentence(remedy)}") from failure
+    return parse(raw, kind, where=where, error=error, remedy=remedy)
 
 
 def content(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kseg.cli import train
+from kseg.cli import train, values
 from kseg.errors import UsageError
 
 HELP = "find a learning rate: a hundred steps at growing rates, before training"
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--out", default=OUT, metavar="DIR", help=f"gets find_lr.json and find_lr.png ({OUT})")
     test.add_argument("--low", type=float, default=1e-6, metavar="R", help="the first rate (1e-6)")
     test.add_argument("--high", type=float, default=10.0, metavar="R", help="the last rate (10)")
-    test.add_argument("--steps", type=train.whole(1), default=100, metavar="N", help="of the test (100)")
+    test.add_argument("--steps", type=values.positive, default=100, metavar="N", help="of the test (100)")
     test.add_argument("--json", action="store_true", help="print the result as JSON")
     train.add_job_arguments(parser)
 
@@ -35,8 +35,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"Argument --out must be a folder. '{out}' is a file")
-    own = ("low", "high", "steps", "json")
-    config = train.to_config(argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in own}))
+    config = train.to_config(args)
     found = find_for(config, to_stderr, args.low, args.high, args.steps)
     files.write_json(out / "find_lr.json", found.to_dict())
     picture = plot_rates(found.rates, found.losses, found.suggestion, out / "find_lr.png")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import re
 
+from kseg.cli import values
 from kseg.cli.output import closing_line, console, print_json, progress
 from kseg.errors import UsageError
 
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        default="360x480",
+        type=values.size,
+        default=(360, 480),
         metavar="HxW",
         help="image size that FLOPs are counted at (default: 360x480)",
     )
@@ -37,20 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
-    if not match or not (int(match[1]) and int(match[2])):
-        raise UsageError(
-            f"--size must be HEIGHTxWIDTH in pixels, for example 360x480. Received: --size {text!r}"
-        )
-    return int(match[1]), int(match[2])
-
-
 def run(args: argparse.Namespace) -> int:
     """List the networks, or describe one; return the exit code."""
     if args.name is not None:
         return _describe(args.name, args.json)
-    size = _size(args.size)
+    size = args.size
     from kseg.models.registry import names
     from kseg.models.summary import row
 

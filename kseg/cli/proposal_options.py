@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from kseg.cli import values
 from kseg.errors import UsageError, did_you_mean
-from kseg.options import named_options
+from kseg.options import named_options, size
 
 _WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
@@ -19,13 +18,6 @@ def _yes_or_no(text: str) -> bool:
     return _WORDS[text.lower()]
 
 
-def _size(text: str) -> tuple[int, int]:
-    try:
-        return values.size(text)
-    except argparse.ArgumentTypeError as error:
-        raise ValueError(str(error)) from error
-
-
 # Options of ProposalPredictor and Proposer, and how each is read.
 _READERS: dict[str, Callable[[str], Any]] = {
     "count": int,
@@ -34,7 +26,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "merge": str,
     "whole_image": _yes_or_no,
     "fallback": _yes_or_no,
-    "size": _size,
+    "size": size,
     "quality": _yes_or_no,
     "max_side": int,
     "seed": int,

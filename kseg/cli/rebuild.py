@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kseg.cli.train import mapping
+from kseg.cli import values
 from kseg.errors import UsageError
 
 HELP = "write a trained model again with other architecture arguments over the same weights"
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras file that kseg wrote")
     parser.add_argument(
         "--model-args",
-        type=mapping,
+        type=values.mapping,
         required=True,
         metavar="JSON",
         help="arguments to change; they must not change the weights (see: kseg models NAME)",

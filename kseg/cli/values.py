@@ -6,21 +6,57 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from typing import Any
+
+from kseg import options, records
+from kseg.errors import UsageError
+from kseg.text import printable
 
 
 def size(text: str) -> tuple[int, int]:
-    """Parse HEIGHTxWIDTH, both at least 1."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, received '{text}'")
-    return int(parts[0]), int(parts[1])
+    """Parse HEIGHTxWIDTH, or one number for a square; both at least 1."""
+    try:
+        return options.size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, received '{text}'")
-    return int(text)
+def whole(least: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers that are at least `least`; who takes one knows the most."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,30}", text.strip()) or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number >= {least}, received '{printable(text, 60)}'"
+            )
+        return int(text)
+
+    return parse
+
+
+positive = whole(1)
+"""Parse a whole number of at least 1."""
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """Parse a JSON object."""
+    where, remedy = f"'{printable(text, 60)}'", "Write for example '{\"width\": 0.25}'"
+    try:
+        return records.parse(text, dict[str, Any], where=where, error=UsageError, remedy=remedy)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def scale_range(text: str) -> list[float]:
+    """Parse LOW-HIGH or LOW,HIGH, for example 0.667-1.5."""
+    match = re.fullmatch(r"([\d.]+)[-,]([\d.]+)", text.strip())
+    try:
+        low, high = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    except ValueError:
+        low = high = 0.0
+    if not 0 < low <= high:
+        raise argparse.ArgumentTypeError(f"'{text}' is no range of scales; write for example 0.667-1.5")
+    return [low, high]
 
 
 def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:

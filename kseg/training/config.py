@@ -1,33 +1,29 @@
-"""The arguments of one training run: plain values that are written to `run.json` and read back."""
+"""The arguments of one training run, each declared once: its text, its range, its option, its default."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from kseg import records
+from kseg.checks import Range
+from kseg.data.cache import CACHE_MODES
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, check_choice, did_you_mean
+from kseg.options import Option
+from kseg.spec import RESIZE_RULES
 from kseg.text import printable
-
-SAMPLES_PER_IMAGE = 64
-SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
-CROPS = ("objects", "proposals")
-OPTIMIZERS = ("adamw", "adam", "sgd")
-SCHEDULES = ("cosine", "poly", "constant")
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-XLA = ("auto", "on", "off")
-AUTO = "auto"
-
-TRACKERS = ("tensorboard", "wandb", "mlflow")
-CACHES = ("auto", "memory", "none")
-RESIZE = ("none", "stretch", "fit")
-
-# Fields that may differ when a run is resumed: they name the place or what is shown, not the numbers.
-_NOT_COMPARED = ("out", "resume", "cache", "tensorboard", "track")
+from kseg.training.feeding import CROPS, SAMPLES_PER_IMAGE, SAMPLINGS
+from kseg.training.optimizers import OPTIMIZERS, SCHEDULES
+from kseg.training.precision import AUTO, PRECISIONS, XLA
+from kseg.training.tracking import TRACKERS
 
 Size = tuple[int, int]
 
@@ -39,212 +35,214 @@ MOST_PIXELS = 2**28
 MOST_SEED = 2**32 - 1
 
 
-@dataclass(frozen=True)
-class Range:
-    """What a number may be.
-
-    Args:
-        least: the smallest value.
-        most: the largest.
-        whole: whether it must be a whole number.
-        above: whether `least` itself is too small.
-        below: whether `most` itself is too large.
-        optional: whether None is a value too.
-    """
-
-    least: float
-    most: float
-    whole: bool = False
-    above: bool = False
-    below: bool = False
-    optional: bool = False
-
-    def check(self, name: str, value: Any) -> None:
-        """Raise UsageError, which names argument, range and what was received, if `value` is outside."""
-        if value is None and self.optional:
-            return
-        kind = int if self.whole else int | float
-        inside = isinstance(value, kind) and not isinstance(value, bool) and self.least <= value <= self.most
-        if not inside or (self.above and value == self.least) or (self.below and value == self.most):
-            huge = isinstance(value, int) and value.bit_length() > 256
-            shown = f"an integer of {value.bit_length()} bits" if huge else printable(repr(value), 60)
-            raise UsageError(f"Argument `{name}` must be {self}. Received: {name}={shown}")
-
-    def __str__(self) -> str:
-        noun = "a whole number" if self.whole else "a number"
-        low, high = (f"{bound:.15g}" for bound in (self.least, self.most))
-        return f"{noun} {'>' if self.above else '>='} {low} and {'<' if self.below else '<='} {high}"
+def _argument(group: str, text: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """Declare a field; `more` is the rest of its `Option`."""
+    metadata = {"option": Option(text, group, **more)}
+    if default == {}:
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def _whole(least: int, most: int, optional: bool = False) -> Range:
-    return Range(least, most, whole=True, optional=optional)
+def _whole(least: int, most: int) -> Range:
+    return Range(least, most, whole=True)
 
 
-# The one table of ranges: the command line and Python meet it in `TrainConfig`.
-RANGES = {
-    "epochs": _whole(1, 10**6),
-    "batch_size": _whole(1, 2**16),
-    "seed": _whole(0, MOST_SEED),
-    "bn_batches": _whole(0, 10**6),
-    "limit": _whole(1, 2**31, optional=True),
-    "val_limit": _whole(1, 2**31, optional=True),
-    "patience": _whole(1, 10**6, optional=True),
-    "val_every": _whole(1, 10**6, optional=True),
-    "samples_per_image": _whole(1, 10**6, optional=True),
-    "warmup_steps": _whole(0, 2**31, optional=True),
-    "learning_rate": Range(0, MOST, above=True),
-    "clip_norm": Range(0, MOST, above=True, optional=True),
-    "weight_decay": Range(0, 1e3),
-    "class_weights_power": Range(0, 10),
-    "ema": Range(0, 1, below=True, optional=True),
-    "momentum": Range(0, 1, below=True),
-}
+_run = functools.partial(_argument, "run")
+_data = functools.partial(_argument, "data")
+_model = functools.partial(_argument, "model")
+_fitting = functools.partial(_argument, "fitting")
+_augmentation = functools.partial(_argument, "augmentation")
+_COUNT = _whole(1, 2**31)
+_MANY = _whole(1, 10**6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run.
-
-    Args:
-        model: name of a model, for example `"fcn8s"` (see `kseg models`).
-        data: data source: a folder, `tfds:NAME` or `sample:nuclei`.
-        out: run folder that is made.
-        model_args: further keyword arguments of the model (JSON values only).
-        encoder: encoder name, for the models that take one.
-        weights: `"imagenet"` or a path, for the models that take it; None: from scratch.
-        size: (height, width) at which the network is validated, predicts and is exported. None: the
-            size of the images when all agree, otherwise the training crop.
-        resize: how an image meets `size`: `"stretch"`, `"fit"` or `"none"` (see `kseg.Spec`). None: `"none"`
-            when `size` is not given or is that of the images, otherwise `"stretch"` where that keeps the
-            aspect ratio within 2 %, else `"fit"`.
-        crop: (height, width) of the training images. None: `size`.
-        epochs: passes over the training split, at least 1.
-        batch_size: images per step, at least 1; `"auto"`: as many as fit into memory and still
-            make a step faster per image, found by training steps.
-        init_from: a `.keras` file of kseg: layers of the same name and shape start with its weights.
-        freeze: regular expression; layers whose name holds it are not trained.
-        sampling: which pixels are trained on. `"all"` labelled ones; `"pixels"`: some of each image, drawn
-            uniformly; `"patches"`: patches around single pixels of the whole split, for networks that have
-            a patch form (`batch_size` then counts patches). With `"balanced-"` before it all classes count
-            the same: patches are drawn so; of whole images, the classes that a batch shows have equal
-            shares, and the class weights only make up for the batches in which a class is missing.
-        samples_per_image: pixels or patches per image and epoch, for `sampling` other than `"all"`. None: 64.
-        crops: train on crops of the images instead of whole ones: `"objects"` (one around each labelled
-            object, everything else background) or `"proposals"` (boxes that overlap an object), each
-            resized to `crop`; the two stages of DeconvNet. None: whole images.
-        crops_args: further arguments of `kseg.data.crops`.
-        train_split: split to train on; a TFDS slice such as `"train[:90%]"` works.
-        val_split: split to validate on. None: `val` or `validation`, if there is one.
-        limit: use only the first N training images. None: all.
-        val_limit: use only the first N validation images. None: all.
-        seed: of weights, dropout, shuffling and augmentation.
-        resume: continue the run in `out` after its last finished epoch.
-        loss: a name of `kseg.losses`, or a sum of them such as `"cross_entropy+0.5*dice"`.
-        loss_args: keyword arguments of the loss (only for a single loss).
-        class_weights: scheme of `kseg.data.class_weights`, or `"none"`.
-        class_weights_power: exponent on those weights; 0.5 is the square root, 0.25 milder still. High
-            powers make rare classes be found, and be found where they are not.
-        optimizer: `"adamw"`, `"adam"` or `"sgd"` (Nesterov).
-        momentum: of SGD, in [0, 1).
-        learning_rate: the peak, after the warm-up.
-        lr_multipliers: regular expression -> factor on the learning rate of the variables whose path holds
-            it, for example `{"bias$": 2.0}`; the first that fits counts.
-        weight_decay: decoupled decay, not applied to biases and to normalisation's gamma and beta.
-        clip_norm: bound on the norm of the whole gradient. None: no bound.
-        schedule: `"cosine"`, `"poly"` (power 0.9) or `"constant"`.
-        warmup_steps: steps of linear growth from 0. None: 5 % of all steps, at most 150.
-        ema: momentum of the averaged weights, 0 to turn them off. None: 0.998 when the run has at
-            least 200 steps, otherwise off.
-        precision: `"auto"` (time it and take the fastest), or a Keras dtype policy.
-        xla: compile the training step by XLA: `"auto"` (on TensorFlow's GPU time it, on its CPU never),
-            `"on"` or `"off"`.
-        augment: train on flipped, scaled, cropped and recoloured images.
-        augment_args: strengths of the augmentation (see `kseg.data.Augment`).
-        patience: stop after so many epochs without a better validation mIoU. None: never.
-        val_every: validate every N epochs. None: often enough to follow, at most about 40 times.
-        bn_batches: after training, measure the statistics of batch normalisation anew over so many
-            training batches (DeconvNet takes 500). 0: keep the moving averages.
-        cache: keep decoded images in memory: `"auto"` (if they fit), `"memory"` or `"none"`.
-        tensorboard: write TensorBoard files. None: if TensorBoard is installed (TensorFlow backend only).
-        track: where the curves go besides: any of `"tensorboard"`, `"wandb"`, `"mlflow"`, each by the extra
-            of its name and configured by its own environment variables (`WANDB_MODE`, `MLFLOW_TRACKING_URI`).
+    """One training run: plain values that are written to `run.json` and read back.
 
     Raises:
         UsageError: if a value is out of range.
     """
 
-    model: str
-    data: str
-    out: str
-    model_args: Mapping[str, Any] = field(default_factory=dict)
-    encoder: str | None = None
-    weights: str | None = None
-    size: Size | None = None
-    resize: str | None = None
-    crop: Size | None = None
-    epochs: int = 30
-    batch_size: int | str = 8
-    init_from: str | None = None
-    freeze: str | None = None
-    sampling: str = "all"
-    samples_per_image: int | None = None
-    crops: str | None = None
-    crops_args: Mapping[str, Any] = field(default_factory=dict)
-    train_split: str = "train"
-    val_split: str | None = None
-    limit: int | None = None
-    val_limit: int | None = None
-    seed: int = 0
-    resume: bool = False
-    loss: str = "cross_entropy"
-    loss_args: Mapping[str, Any] = field(default_factory=dict)
-    class_weights: str = "median_frequency"
-    class_weights_power: float = 0.25
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    learning_rate: float = 1e-3
-    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
-    weight_decay: float = 0.01
-    clip_norm: float | None = None
-    schedule: str = "cosine"
-    warmup_steps: int | None = None
-    ema: float | None = None
-    precision: str = "auto"
-    xla: str = "auto"
-    augment: bool = True
-    augment_args: Mapping[str, Any] = field(default_factory=dict)
-    patience: int | None = None
-    val_every: int | None = None
-    bn_batches: int = 0
-    cache: Literal["auto", "memory", "none"] = "auto"
-    tensorboard: bool | None = None
-    track: Sequence[str] = ()
+    out: str = _run("run folder that is made", metavar="RUN", place=True)
+    resume: bool = _run("go on behind the last finished epoch of the run in `out`", False, place=True)
+    tensorboard: bool | None = _run(
+        "write TensorBoard files; default: if TensorBoard is installed (TensorFlow backend only)",
+        None,
+        place=True,
+    )
+    track: Sequence[str] = _run(
+        "also send the curves there, each by the extra of its name and configured by its own environment "
+        "variables (WANDB_MODE, MLFLOW_TRACKING_URI); may be given several times",
+        (),
+        choices=TRACKERS,
+        place=True,
+    )
+
+    data: str = _data("folder, tfds:NAME or sample:nuclei", metavar="DIR")
+    size: Size | None = _data(
+        "(height, width) at which the network is validated, predicts and is exported; default: that of the "
+        "images when all agree, otherwise that of the crop",
+        None,
+        metavar="HxW",
+    )
+    resize: str | None = _data(
+        "how an image meets `size`; default: none when it has that size, else stretch where that keeps the "
+        "aspect ratio within 2 %, else fit",
+        None,
+        choices=RESIZE_RULES,
+    )
+    crop: Size | None = _data("(height, width) of the training images; default: `size`", None, metavar="HxW")
+    train_split: str = _data("split to train on; slices such as 'train[:90%]' work", "train", metavar="SPLIT")
+    val_split: str | None = _data(
+        "split to validate on; default: val or validation, if there is one", None, metavar="SPLIT"
+    )
+    sampling: str = _data(
+        "which pixels are trained on: all labelled ones; pixels, some of each image; patches around single "
+        "pixels of the whole split, for networks that have a patch form (`batch_size` then counts patches); "
+        "balanced: all classes count the same. Patches are drawn so; of whole images, the classes that a "
+        "batch shows have equal shares, and class weights make up for batches in which a class is missing",
+        "all",
+        choices=SAMPLINGS,
+    )
+    samples_per_image: int | None = _data(
+        f"pixels or patches per image and epoch, for `sampling` (default: {SAMPLES_PER_IMAGE})",
+        None,
+        metavar="N",
+        bounds=_MANY,
+    )
+    crops: str | None = _data(
+        "train on crops around labelled objects, everything else background, or on object proposals, each "
+        "resized to `crop`: the two stages of DeconvNet; default: whole images",
+        None,
+        choices=CROPS,
+    )
+    crops_args: Mapping[str, Any] = _data(
+        "arguments of the crops: per_image, enlarge, min_size, min_side, fill; of proposals also method, "
+        "count, min_iou, replicate, max_side, quality, seed, edge_model",
+        {},
+        metavar="JSON",
+    )
+    limit: int | None = _data("use N training images only, evenly spaced", None, metavar="N", bounds=_COUNT)
+    val_limit: int | None = _data(
+        "use N validation images only, evenly spaced", None, metavar="N", bounds=_COUNT
+    )
+    cache: Literal["auto", "memory", "none"] = _data(
+        "decoded images in memory; auto: if they fit", AUTO, choices=CACHE_MODES, place=True
+    )
+
+    model: str = _model("model (see: kseg models)", metavar="NAME")
+    encoder: str | None = _model("encoder, for the models that take one", None, metavar="NAME")
+    weights: str | None = _model("'imagenet' or a file; default: from scratch", None, metavar="W")
+    init_from: str | None = _model(
+        "a .keras file of kseg whose layers of the same name and shape are taken", None, metavar="FILE"
+    )
+    freeze: str | None = _model("do not train the layers whose name holds this", None, metavar="REGEX")
+    model_args: Mapping[str, Any] = _model(
+        "arguments of the model (see: kseg models NAME)", {}, metavar="JSON"
+    )
+    seed: int = _model(
+        "of weights, dropout, shuffling and augmentation", 0, metavar="N", bounds=_whole(0, MOST_SEED)
+    )
+    precision: str = _model("auto: time them here, take the fastest", AUTO, choices=PRECISIONS)
+    xla: str = _model("compile steps by XLA; auto: on a GPU time it, on the CPU off", AUTO, choices=XLA)
+
+    epochs: int = _fitting("passes over the training split", 30, metavar="N", bounds=_MANY)
+    batch_size: int | str = _fitting(
+        "images per step; auto: as many as fit and pay, found here by training steps",
+        8,
+        metavar="N",
+        bounds=_whole(1, 2**16),
+    )
+    loss: str = _fitting(
+        "a loss or a sum of them, for example cross_entropy, focal, cross_entropy+0.5*dice",
+        "cross_entropy",
+        metavar="L",
+    )
+    loss_args: Mapping[str, Any] = _fitting("further arguments of a single loss", {}, metavar="JSON")
+    class_weights: str = _fitting(
+        "from the pixels of the training split", "median_frequency", choices=CLASS_WEIGHTS
+    )
+    class_weights_power: float = _fitting(
+        "exponent on the class weights; 0.5: square root. High powers make rare classes be found, and be "
+        "found where they are not",
+        0.25,
+        metavar="P",
+        bounds=Range(0, 10),
+    )
+    optimizer: str = _fitting("sgd is Nesterov's", "adamw", choices=OPTIMIZERS)
+    learning_rate: float = _fitting(
+        "the peak, after the warm-up", 1e-3, metavar="R", bounds=Range(0, MOST, above=True)
+    )
+    momentum: float = _fitting("of sgd", 0.9, metavar="M", bounds=Range(0, 1, below=True))
+    lr_multipliers: Mapping[str, float] = _fitting(
+        "factors on the learning rate of the variables whose path holds a regular expression, for example "
+        "'{\"bias$\": 2}'; the first that fits counts",
+        {},
+        metavar="JSON",
+    )
+    weight_decay: float = _fitting(
+        "decoupled, not applied to biases and to normalisation's gamma and beta",
+        0.01,
+        metavar="D",
+        bounds=Range(0, 1e3),
+    )
+    clip_norm: float | None = _fitting(
+        "bound on the norm of the whole gradient; default: none",
+        None,
+        metavar="G",
+        bounds=Range(0, MOST, above=True),
+    )
+    schedule: str = _fitting("of the learning rate; poly has power 0.9", "cosine", choices=SCHEDULES)
+    warmup_steps: int | None = _fitting(
+        "steps of linear growth from 0; default: 5 % of the run, at most 150",
+        None,
+        metavar="N",
+        bounds=_whole(0, 2**31),
+    )
+    ema: float | None = _fitting(
+        "momentum of the averaged weights, 0: off; default: 0.998 in runs of at least 200 steps, else off",
+        None,
+        metavar="M",
+        bounds=Range(0, 1, below=True),
+    )
+    patience: int | None = _fitting(
+        "stop after N epochs without a better val mIoU; default: never", None, metavar="N", bounds=_MANY
+    )
+    val_every: int | None = _fitting(
+        "validate every N epochs; default: at most about 40 times", None, metavar="N", bounds=_MANY
+    )
+    bn_batches: int = _fitting(
+        "after training, measure batch normalisation's statistics over N batches (DeconvNet takes 500); 0: "
+        "keep the moving averages",
+        0,
+        metavar="N",
+        bounds=_whole(0, 10**6),
+    )
+
+    augment: bool = _augmentation("train on flipped, scaled, cropped and recoloured images", True)
+    augment_args: Mapping[str, Any] = _augmentation(
+        "strengths of the augmentation (see `kseg.data.Augment`)",
+        {},
+        parts={
+            "flip": Option("probability of a left-right flip", metavar="P"),
+            "flip_vertical": Option("probability of an upside-down flip", metavar="P"),
+            "scale": Option("range of scales, for example 0.667-1.5", metavar="LOW-HIGH"),
+            "rotation": Option("largest rotation to either side", metavar="DEGREES"),
+            "color": Option("strength of the colour change, 0-1", metavar="S"),
+        },
+    )
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-            ("xla", XLA),
-            ("class_weights", CLASS_WEIGHTS),
-            ("cache", CACHES),
-            ("sampling", SAMPLINGS),
-        ):
-            check_choice(name, getattr(self, name), known)
-        for name, choices in (("resize", RESIZE), ("crops", CROPS)):
-            if getattr(self, name) is not None:
-                check_choice(name, getattr(self, name), choices)
         object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
-        for name in self.track:
-            check_choice("track", name, TRACKERS)
+        for name in OPTIONS:
+            check_value(name, getattr(self, name))
         if self.tensorboard is False and "tensorboard" in self.track:
             raise UsageError("Argument `track` holds 'tensorboard', and `tensorboard` is False: choose one")
-        for name, bounds in RANGES.items():
-            if (name, getattr(self, name)) != ("batch_size", AUTO):
-                bounds.check(name, getattr(self, name))
         self._check_parts()
         for name in ("size", "crop"):
-            object.__setattr__(self, name, _checked_size(name, getattr(self, name)))
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _check_parts(self) -> None:
         """Check what trains only a part of the network or of the images."""
@@ -316,10 +314,7 @@ class TrainConfig:
         Raises:
             UsageError: for an unknown name, or a value of another type or out of range.
         """
-        known = [item.name for item in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"Unknown training argument `{name}`.{did_you_mean(name, known)}")
+        check_given(values, where)
         return records.convert(values, cls, where=where, error=UsageError)
 
     def differences(self, other: TrainConfig) -> list[str]:
@@ -328,8 +323,79 @@ class TrainConfig:
         return [
             f"{name}: {theirs[name]!r} -> {mine[name]!r}"
             for name in mine
-            if name not in _NOT_COMPARED and mine[name] != theirs[name]
+            if name not in PLACES and mine[name] != theirs[name]
         ]
+
+
+# Name of an argument -> how it is declared, in the order of the command's help.
+OPTIONS: dict[str, Option] = {
+    item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)
+}
+DEFAULTS: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
+PLACES = tuple(name for name, option in OPTIONS.items() if option.place)
+
+
+def _documented(text: str | None) -> str:
+    """Return the docstring of `TrainConfig` with its arguments, from their declarations."""
+    lines = [f"        {name}: {option.text}." for name, option in OPTIONS.items()]
+    head, raises, rest = (text or "").partition("    Raises:")
+    return "\n".join([f"{head}    Args:", *lines, "", f"{raises}{rest}"])
+
+
+TrainConfig.__doc__ = _documented(TrainConfig.__doc__)
+
+
+@functools.cache
+def hints() -> dict[str, Any]:
+    """Return the type of each argument."""
+    return typing.get_type_hints(TrainConfig)
+
+
+@functools.cache
+def _given() -> type[records.Record]:
+    """Return a record of some arguments: each may be left out."""
+    fields = [(name, hint, None) for name, hint in hints().items()]
+    return msgspec.defstruct("Given", fields, bases=(records.Record,), frozen=True, kw_only=True)
+
+
+def check_value(name: str, value: Any) -> None:
+    """Check one argument of `TrainConfig` by what it declares.
+
+    Raises:
+        UsageError: naming the argument, what it may be and what was received.
+    """
+    option = OPTIONS[name]
+    if value is None and DEFAULTS[name] is None:
+        return
+    if option.choices:
+        for word in value if isinstance(value, tuple | list) else (value,):
+            check_choice(name, word, tuple(option.choices))
+    if option.bounds is not None and (name, value) != ("batch_size", AUTO):
+        option.bounds.check(value, name)
+    if name in ("size", "crop"):
+        _check_size(name, value)
+
+
+def check_given(values: Mapping[str, Any], where: str) -> None:
+    """Check some arguments of a run: known, of their type, in their range.
+
+    Args:
+        values: by name.
+        where: names their source in messages.
+
+    Raises:
+        UsageError: naming source, argument, what was expected and what was received.
+    """
+    for name in values:
+        if name not in OPTIONS:
+            hint = did_you_mean(name, list(OPTIONS))
+            raise UsageError(f"{where}: unknown training argument `{printable(name, 60)}`.{hint}")
+    records.convert(values, _given(), where=where, error=UsageError)
+    for name, value in values.items():
+        try:
+            check_value(name, value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
 
 
 def check_factors(rules: Mapping[str, Any]) -> None:
@@ -340,8 +406,7 @@ def check_factors(rules: Mapping[str, Any]) -> None:
             normalisation's statistics too.
     """
     for rule, factor in rules.items():
-        number = isinstance(factor, int | float) and not isinstance(factor, bool)
-        if not number or not 0 < factor <= MOST:
+        if factor not in Range(0, MOST, above=True):
             raise UsageError(
                 f"A learning rate multiplier must be a positive number, at most {MOST:g}; `freeze` holds "
                 f"layers still (--freeze REGEX). Received: {rule!r}: {factor!r}"
@@ -367,18 +432,11 @@ def check_step(batch_size: int, crop: Size) -> None:
         )
 
 
-def _checked_size(name: str, value: Any) -> Size | None:
-    if value is None:
-        return None
+def _check_size(name: str, value: Any) -> None:
     sides = tuple(value) if isinstance(value, list | tuple) else ()
-    if len(sides) != 2 or not all(_is_whole(side) and 1 <= side <= MOST_SIDE for side in sides):
+    if len(sides) != 2 or any(side not in _whole(1, MOST_SIDE) for side in sides):
         raise UsageError(
             f"Argument `{name}` must be (height, width), both >= 1 and <= {MOST_SIDE}. "
             f"Received: {name}={printable(repr(value), 60)}"
         )
     check_step(1, sides)
-    return sides
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kseg import data
-from kseg.data.crops import crops
 from kseg.data.normalize import fill_color
 from kseg.errors import UsageError
-from kseg.models.forms import PatchForm
 from kseg.spec import Spec
-from kseg.training.config import Size, TrainConfig
-from kseg.training.sampling import CentreSampler, PatchBatches, SparseLabels
 
+if TYPE_CHECKING:
+    from kseg.models.forms import PatchForm
+    from kseg.training.config import Size, TrainConfig
+
+# What the arguments `sampling` and `crops` may be. The command line shows them: what makes them (Keras,
+# OpenCV) is imported at its use.
+SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
+CROPS = ("objects", "proposals")
+SAMPLES_PER_IMAGE = 64
 # DeconvNet resizes a crop to 250 x 250 and takes a random 224 x 224 of it.
 CROP_MARGIN = 250 / 224
 FLIP = 0.5
@@ -58,6 +63,8 @@ def training_samples(
     """Return what is trained on, at the network's scale: whole images, or crops around objects."""
     fill = fill_color(spec.normalization)
     if config.crops is not None:
+        from kseg.data.crops import crops
+
         found = crops(
             config.crops, samples, spec, **{"progress": _told(say, len(samples)), **config.crops_args}
         )
@@ -82,6 +89,8 @@ def training_batches(
         UsageError: if patches are asked for and the network has no patch form.
         DataError: if the sampled classes are fewer than two.
     """
+    from kseg.training.sampling import CentreSampler, PatchBatches, SparseLabels
+
     if config.on_patches:
         if patch is None:
             raise UsageError(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from kseg.errors import UsageError
-from kseg.training import schedules
-from kseg.training.config import TrainConfig
-from kseg.training.multipliers import multipliers, with_multipliers
 
+if TYPE_CHECKING:
+    import keras
+
+    from kseg.training.config import TrainConfig
+
+# Names that the arguments `optimizer` and `schedule` may have -> classes of Keras, and of `schedules`. The
+# command line shows them: Keras is imported at its use.
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+SCHEDULES = {"cosine": "WarmUpCosine", "poly": "WarmUpPolynomial", "constant": "WarmUpConstant"}
 # Biases and normalisation's scale and offset have no capacity to decay: decaying them only slows training.
 NOT_DECAYED = ("bias", "gamma", "beta")
 WARMUP_SHARE = 0.05
@@ -41,16 +45,19 @@ def create_optimizer(
         total_steps: steps of the whole run, which the schedule is stretched over.
         variables: the trainable variables of the network.
     """
-    rate = schedules.create(
-        config.schedule, config.learning_rate, total_steps, warmup_steps(config, total_steps)
-    )
+    import keras
+
+    from kseg.training import schedules
+    from kseg.training.multipliers import multipliers, with_multipliers
+
+    schedule = getattr(schedules, SCHEDULES[config.schedule])
+    rate = schedule(config.learning_rate, total_steps, warmup_steps(config, total_steps))
     options: dict[str, Any] = {
         "learning_rate": rate,
         "global_clipnorm": config.clip_norm,
         "weight_decay": config.weight_decay or None,
     }
-    kinds = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
-    kind = kinds[config.optimizer]
+    kind = getattr(keras.optimizers, OPTIMIZERS[config.optimizer])
     if config.optimizer == "sgd":
         options |= {"momentum": config.momentum, "nesterov": True}
     elif config.optimizer == "adamw":
@@ -65,5 +72,7 @@ def create_optimizer(
 
 def learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """Return the learning rate of the step that comes next."""
+    import keras
+
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return float(keras.ops.convert_to_numpy(inner.learning_rate))

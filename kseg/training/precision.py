@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from kseg.machine import backend
 from kseg.machine.backend import Backend
 
+if TYPE_CHECKING:
+    import keras
+
+# What the arguments `precision` and `xla` may be. The command line shows them: Keras is imported at its use.
+AUTO = "auto"
+PRECISIONS = (AUTO, "float32", "mixed_bfloat16", "mixed_float16")
+XLA = (AUTO, "on", "off")
 # A reduced precision, or XLA, must pay: below this factor float32 without XLA is kept.
 LEAST_GAIN = 1.1
 # Fewer steps than this are over before the timing would have paid.
@@ -21,7 +26,7 @@ LEAST_STEPS = 200
 # Tensor cores take float16 since Volta (7.0), and bfloat16, which needs no loss scaling, since Ampere (8.0).
 VOLTA, AMPERE = (7, 0), (8, 0)
 
-Build = Callable[[], keras.Model]
+Build = Callable[[], "keras.Model"]
 Clock = Callable[[], float]
 
 
@@ -44,6 +49,8 @@ class Compilation:
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
     """Build layers under Keras' dtype policy `name` inside the block."""
+    import keras
+
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -54,6 +61,8 @@ def dtype_policy(name: str) -> Iterator[None]:
 
 def jit_compile() -> bool | str:
     """Return Keras' `jit_compile` for what is not timed: off on TensorFlow's CPU, where XLA is slower."""
+    import keras
+
     if keras.backend.backend() == "tensorflow" and not backend.look().accelerators:
         return False
     return "auto"

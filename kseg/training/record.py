@@ -16,7 +16,7 @@ from kseg.errors import UsageError
 from kseg.machine import host
 from kseg.spec import Normalization
 from kseg.text import printable
-from kseg.training.config import TrainConfig
+from kseg.training.config import PLACES, TrainConfig
 
 FILE = "run.json"
 MODEL = "model.keras"
@@ -96,8 +96,7 @@ class Run(records.Record, frozen=True):
 
 def public_arguments(config: TrainConfig) -> dict[str, Any]:
     """Return the arguments of a run as they may leave this machine: names instead of local paths."""
-    hidden = ("out", "resume", "cache", "tensorboard", "track")
-    arguments = {key: value for key, value in config.to_dict().items() if key not in hidden}
+    arguments = {key: value for key, value in config.to_dict().items() if key not in PLACES}
     arguments["data"] = source_label(config.data)
     for name in ("weights", "init_from"):
         if arguments[name] is not None:

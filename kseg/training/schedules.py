@@ -122,13 +122,3 @@ class WarmUpConstant(_WarmUp):
 
     def _decay(self, progress: Any) -> Any:
         return ops.ones_like(progress)
-
-
-def create(
-    name: str, learning_rate: float, total_steps: int, warmup_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Return the schedule `"cosine"`, `"poly"` or `"constant"`."""
-    kinds = {"cosine": WarmUpCosine, "poly": WarmUpPolynomial, "constant": WarmUpConstant}
-    if name not in kinds:
-        raise UsageError(f"Unknown schedule {name!r}. Known: {', '.join(kinds)}")
-    return kinds[name](learning_rate, total_steps, warmup_steps)

@@ -7,49 +7,63 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from kseg.errors import UsageError, require
-from kseg.training import record
-from kseg.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import keras
 
 PROJECT = "kseg"
 # Name of a tracker -> module that must be there; the extra that brings it has the tracker's name.
 MODULES = {"tensorboard": "tensorboard", "wandb": "wandb.integration.keras", "mlflow": "mlflow.keras"}
+TRACKERS = tuple(MODULES)
 
-Callbacks = list[keras.callbacks.Callback]
+Callbacks = list["keras.callbacks.Callback"]
+Opened = tuple["keras.callbacks.Callback", str | None]
 
 
-def wanted(config: TrainConfig) -> list[str]:
+def wanted(track: Sequence[str], tensorboard: bool | None) -> list[str]:
     """Return the trackers of a run; TensorBoard by itself where it is installed.
+
+    Args:
+        track: names that were asked for.
+        tensorboard: whether TensorBoard was; None: where it is installed.
 
     Raises:
         MissingExtraError: if one that was asked for is not installed.
     """
-    names = list(dict.fromkeys(config.track))
-    if config.tensorboard:
+    import keras
+
+    names = list(dict.fromkeys(track))
+    if tensorboard:
         names.append("tensorboard")
     for name in names:
         require(MODULES[name], name)
     # Keras writes TensorBoard's files with TensorFlow; history.csv is there on every backend.
     by_itself = keras.backend.backend() == "tensorflow" and find_spec("tensorboard") is not None
-    if config.tensorboard is None and by_itself and "tensorboard" not in names:
+    if tensorboard is None and by_itself and "tensorboard" not in names:
         names.append("tensorboard")
     return list(dict.fromkeys(names))
 
 
 @contextlib.contextmanager
 def tracked(
-    config: TrainConfig, run: Path, steps_done: int, ids: dict[str, str], keep: Callable[[], None]
+    names: Sequence[str],
+    arguments: Mapping[str, Any],
+    run: Path,
+    steps_done: int,
+    ids: dict[str, str],
+    keep: Callable[[], None],
 ) -> Iterator[Callbacks]:
     """Give the callbacks of the trackers that a run wants; open them before, close them after.
 
     Args:
-        config: the arguments of the run. What is sent has no local path, as in model files.
+        names: of the trackers, as `wanted` gives them.
+        arguments: of the run, to be sent: without local paths, as in model files.
         run: the run folder, whose name names the run.
         steps_done: steps before this one, of a resumed run.
         ids: tracker -> its name for this run, so that a resumed run goes on with it; new ones are added.
@@ -62,8 +76,8 @@ def tracked(
     openers = {"tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
     with contextlib.ExitStack() as stack:
         callbacks: Callbacks = []
-        for name in wanted(config):
-            callback, identity = openers[name](config, run, steps_done, ids.get(name), stack)
+        for name in names:
+            callback, identity = openers[name](arguments, run, steps_done, ids.get(name), stack)
             callbacks.append(callback)
             if identity is not None and ids.get(name) != identity:
                 ids[name] = identity
@@ -72,14 +86,24 @@ def tracked(
 
 
 def _tensorboard(
-    config: TrainConfig, run: Path, steps_done: int, identity: str | None, stack: contextlib.ExitStack
-) -> tuple[keras.callbacks.Callback, str | None]:
+    arguments: Mapping[str, Any],
+    run: Path,
+    steps_done: int,
+    identity: str | None,
+    stack: contextlib.ExitStack,
+) -> Opened:
+    import keras
+
     return keras.callbacks.TensorBoard(log_dir=os.fspath(run / "tensorboard"), write_graph=False), None
 
 
 def _wandb(
-    config: TrainConfig, run: Path, steps_done: int, identity: str | None, stack: contextlib.ExitStack
-) -> tuple[keras.callbacks.Callback, str | None]:
+    arguments: Mapping[str, Any],
+    run: Path,
+    steps_done: int,
+    identity: str | None,
+    stack: contextlib.ExitStack,
+) -> Opened:
     import wandb
     from wandb.integration.keras import WandbMetricsLogger
 
@@ -90,7 +114,7 @@ def _wandb(
             dir=os.fspath(run),
             id=identity,
             resume="allow",
-            config=record.public_arguments(config),
+            config=dict(arguments),
         )
     except wandb.Error as error:
         raise UsageError(
@@ -103,15 +127,19 @@ def _wandb(
 
 
 def _mlflow(
-    config: TrainConfig, run: Path, steps_done: int, identity: str | None, stack: contextlib.ExitStack
-) -> tuple[keras.callbacks.Callback, str | None]:
+    arguments: Mapping[str, Any],
+    run: Path,
+    steps_done: int,
+    identity: str | None,
+    stack: contextlib.ExitStack,
+) -> Opened:
     import mlflow
     import mlflow.keras
 
     try:
         opened = mlflow.start_run(run_id=identity, run_name=run.name)
         stack.enter_context(opened)
-        mlflow.log_params({f"kseg_{name}": value for name, value in record.public_arguments(config).items()})
+        mlflow.log_params({f"kseg_{name}": value for name, value in arguments.items()})
     except mlflow.exceptions.MlflowException as error:
         raise UsageError(
             f"MLflow did not let the run in: {error}. See MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME, or "

@@ -76,7 +76,7 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
-    tracking.wanted(config)
+    tracking.wanted(config.track, config.tensorboard)
     asked = config
     config, plan = settle(config, before, say)
     keras.utils.set_random_seed(config.seed)
@@ -220,7 +220,14 @@ def _fit(
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
         done = recorder.epochs_done * plan.steps_per_epoch
         ids = info.setdefault("tracking", {})
-        tracked = tracking.tracked(config, run, done, ids, lambda: record.write(run, info))
+        tracked = tracking.tracked(
+            tracking.wanted(config.track, config.tensorboard),
+            record.public_arguments(config),
+            run,
+            done,
+            ids,
+            lambda: record.write(run, info),
+        )
         with tracked as trackers, DeferredInterrupt() as interrupt:
             if not plain:
                 callbacks.append(

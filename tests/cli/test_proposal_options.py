@@ -142,7 +142,7 @@ def test_predict_takes_both_and_refiners_come_last(
         (["--proposals", "edge-boxes:count=many"], ["'count'", "whole number", "'many'"]),
         (["--proposals", "edge-boxes:count"], ["key=value", "'count'"]),
         (["--proposals", "edge-boxes:whole_image=maybe"], ["yes or no", "'maybe'"]),
-        (["--proposals", "edge-boxes:size=32"], ["HEIGHTxWIDTH", "'32'"]),
+        (["--proposals", "edge-boxes:size=32by32"], ["HEIGHTxWIDTH", "'32by32'"]),
         (["--proposals", "edge-boxes:count=0"], ["--proposals", "`count`"]),
         (["--proposals", "edge-boxes:merge=sum"], ["`merge`", "max, mean"]),
         (["--proposals", "edge-boxes:quality=yes"], ["`quality`", "selective-search"]),

@@ -56,7 +56,7 @@ def test_predict_writes_what_the_stitched_network_finds(
 
 
 @pytest.mark.parametrize(
-    ("shifts", "words"), [("3", "must divide the stride 8"), ("0", "whole number of at least 1")]
+    ("shifts", "words"), [("3", "must divide the stride 8"), ("0", "whole number >= 1")]
 )
 def test_a_wrong_number_of_shifts_is_one_clear_line(
     model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shifts: str, words: str

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kseg.cli import proposal_options
 from kseg.cli import train as command
-from kseg.cli.main import main
+from kseg.cli.main import add_command_arguments, main
 from kseg.errors import UsageError
 from kseg.training import record
 
@@ -95,7 +96,7 @@ def test_bad_values_are_one_line_and_exit_code_2(
         ("--learning-rate", "nan", "learning_rate=nan"),
         ("--learning-rate", "-1", "learning_rate=-1.0"),
         ("--seed", str(2**40), "`seed` must be a whole number >= 0 and <= 4294967295"),
-        ("--seed", "9" * 5000, "must be a whole number >= 0"),
+        ("--seed", "9" * 5000, "expected a whole number >= 0"),
         ("--epochs", "9" * 15, "`epochs` must be"),
         ("--batch-size", str(10**9), "`batch_size` must be"),
         ("--size", "99999999x99999999", "`size` must be"),
@@ -137,6 +138,15 @@ def test_an_unknown_model_is_one_line_and_leaves_no_folder(
     assert not out.exists()
 
 
-def test_a_single_number_is_a_square() -> None:
-    assert command.size("96") == [96, 96]
-    assert command.size("360X480") == [360, 480]
+@pytest.mark.parametrize(
+    "words", [["train", "--size"], ["export", "m.keras", "--size"], ["models", "--size"]]
+)
+def test_a_single_number_is_a_square_in_every_command(words: list[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_command_arguments(words[0], parser)
+    assert parser.parse_args([*words[1:], "96"]).size == (96, 96)
+    assert parser.parse_args([*words[1:], "360X480"]).size == (360, 480)
+
+
+def test_proposals_take_a_square_too() -> None:
+    assert proposal_options.parse("edge-boxes:size=96")["size"] == (96, 96)

@@ -45,7 +45,7 @@ def test_train(wrong: str, data: Path, tmp_path: Path, kseg: Kseg) -> None:
         (["--to", "tflite", "--precision", "flot16"], ["flot16", "Did you mean 'float16'?"]),
         (["--to", "onnx", "--precision", "int8"], ["int8", "float16"]),
         (["--to", "tflite", "--dynamic", "batch"], ["dynamic", "batch"]),
-        (["--to", "tflite", "--size", "32"], ["HEIGHTxWIDTH", "'32'"]),
+        (["--to", "tflite", "--size", "32by32"], ["HEIGHTxWIDTH", "'32by32'"]),
     ],
 )
 def test_export(

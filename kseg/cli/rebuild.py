@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import models, saving
     from kseg.cli.output import closing_line, console, print_json
-    from kseg.training.plan import SETTLED
+    from kseg.training.settled import SETTLED
 
     for name in SETTLED:
         if name in args.model_args:

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: keep the best model, write history and checkpoint, report."""
+"""Callbacks of a training run: tell batches and layers, validate, keep the best model and the history, report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from kseg import files
 from kseg.interrupts import DeferredInterrupt
+from kseg.models import forms
 from kseg.training import checkpoint
 from kseg.training.averaging import AverageWeights
 from kseg.training.divergence import StopOnDivergence
@@ -35,6 +36,64 @@ class SetEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self.batches.set_epoch(epoch)
+
+
+class Anneal(keras.callbacks.Callback):
+    """Tell the layers that anneal (method `anneal`) how far the training is, before each epoch.
+
+    Args:
+        network: the network whose layers are told; a number from 0 (first epoch) to 1 (last).
+        epochs: epochs of the whole run.
+    """
+
+    def __init__(self, network: keras.Model, epochs: int) -> None:
+        super().__init__()
+        self.layers = [layer for layer in network.layers if hasattr(layer, "anneal")]
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        for layer in self.layers:
+            layer.anneal(min(1.0, epoch / max(1, self.epochs - 1)))
+
+
+class ValidateNetwork(keras.callbacks.Callback):
+    """Score the network on whole images while another form of it is trained.
+
+    It must stand before the callbacks that read `val_loss` and `val_miou`.
+
+    Args:
+        network: compiled with the loss and the score.
+        batches: of the validation split; None: only the names of the training scores are made plain.
+        epochs: numbers (from 1) of the epochs that are validated.
+        average: averaged weights that the network is scored with.
+        check: called after each scoring; raises when the user has pressed Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        batches: Any,
+        epochs: list[int],
+        average: AverageWeights | None,
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.network, self.batches, self.epochs = network, batches, epochs
+        self.average, self.check = average, check
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        if f"{forms.MAIN}_miou" in logs:
+            logs["miou"] = logs.pop(f"{forms.MAIN}_miou")
+        if self.batches is None or epoch + 1 not in self.epochs:
+            return
+        if self.average is not None:
+            self.average.on_test_begin()
+        scores = self.network.evaluate(self.batches, verbose=0, return_dict=True)
+        if self.average is not None:
+            self.average.on_test_end()
+        self.check()
+        logs.update({f"val_{name}": value for name, value in scores.items()})
 
 
 class Recorder(keras.callbacks.Callback):

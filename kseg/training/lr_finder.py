@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
 from keras import ops
 
 from kseg.errors import KsegError, UsageError
-from kseg.training import precision, start
-from kseg.training.config import MOST, TrainConfig
-from kseg.training.fitted import compiled
-from kseg.training.plan import make_plan
+from kseg.training.compiled import Networks
+from kseg.training.config import AUTO, MOST, TrainConfig
+from kseg.training.feeds import make_feeds
+from kseg.training.settled import look, settle_numbers
+from kseg.training.starting_weights import begin
 
 LOW, HIGH, STEPS = 1e-6, 10.0, 100
 LEAST_STEPS = 20
@@ -132,13 +133,14 @@ def find_for(
     Raises:
         KsegError: as `train` and `find_learning_rate`.
     """
-    plan = make_plan(config, None, say)
-    keras.utils.set_random_seed(config.seed)
-    with precision.dtype_policy("float32" if config.precision == "auto" else config.precision):
-        fitted = compiled(config, plan)
-    copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
-    start.adapt(fitted.network, plan.batches, say, known=copied)
-    return find_learning_rate(fitted.form, fitted.feed(plan.batches), low=low, high=high, steps=steps)
+    ground = look(config, None, say)
+    feeds = make_feeds(config, ground, config.images_per_step)
+    settled = settle_numbers(config, ground, feeds, config.images_per_step)
+    if config.precision != AUTO:
+        settled = replace(settled, precision=config.precision)
+    compiled = Networks(config, ground).chosen(settled)
+    begin(compiled.network, config.init_from, feeds.batches, say)
+    return find_learning_rate(compiled.form, compiled.feed(feeds.batches), low=low, high=high, steps=steps)
 
 
 def _with_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> keras.optimizers.Optimizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ LEAST_STEPS = 200
 # Tensor cores take float16 since Volta (7.0), and bfloat16, which needs no loss scaling, since Ampere (8.0).
 VOLTA, AMPERE = (7, 0), (8, 0)
 
-Build = Callable[[], "keras.Model"]
 Clock = Callable[[], float]
 
 
@@ -92,7 +91,7 @@ def compilation(seen: Backend | None = None) -> Compilation | None:
 
 
 def choose(
-    build: Build,
+    build: Callable[[str], keras.Model],
     batch: tuple[Any, Any],
     *,
     seconds: float = 4.0,
@@ -102,7 +101,7 @@ def choose(
     """Time training steps under each policy, interleaved, and return the fastest.
 
     Args:
-        build: returns a compiled model; it is called once under each policy.
+        build: returns a model compiled under a policy; it is called once for each.
         batch: `(images, masks)` of one step.
         seconds: time spent on timed steps, tracing not counted.
         policies: candidates, float32 first; None: those that this hardware can be fast with.
@@ -111,15 +110,7 @@ def choose(
     names = tuple(policies or candidates())
     if len(names) == 1:
         return Choice(names[0], "no reduced precision is fast on this hardware")
-
-    def under(policy: str) -> Build:
-        def built() -> keras.Model:
-            with dtype_policy(policy):
-                return build()
-
-        return built
-
-    best, failed = _time({name: under(name) for name in names}, batch, seconds, clock)
+    best, failed = _time(build, names, batch, seconds, clock)
     return Choice(*_decide(best, failed, len(batch[0])))
 
 
@@ -139,25 +130,28 @@ def choose_compilation(
         clock: gives seconds.
     """
     plain, xla = "without XLA", "with XLA"
-    builds = {plain: lambda: build(False), xla: lambda: build(True)}
-    best, failed = _time(builds, batch, seconds, clock)
+    best, failed = _time(lambda name: build(name == xla), (plain, xla), batch, seconds, clock)
     chosen, reason = _decide(best, failed, len(batch[0]))
     return Compilation(chosen == xla, reason)
 
 
 def _time(
-    builds: Mapping[str, Build], batch: tuple[Any, Any], seconds: float, clock: Clock
+    build: Callable[[str], keras.Model],
+    names: Sequence[str],
+    batch: tuple[Any, Any],
+    seconds: float,
+    clock: Clock,
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the shortest step of each build, and why those that have none failed.
+    """Return the shortest step of each name's model, and why those that have none failed.
 
     Raises:
         Exception: the first build's own error: without it there is nothing to fall back to.
     """
     models: dict[str, keras.Model] = {}
     failed: dict[str, str] = {}
-    for name, build in builds.items():
+    for name in names:
         try:
-            model = build()
+            model = build(name)
             model.train_on_batch(*batch)
         except Exception as error:
             # Whatever compiler or device say of a way that is only tried, the first way still stands.

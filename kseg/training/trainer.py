@@ -6,6 +6,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,45 @@ from kseg.locks import FolderLock, is_unused
 from kseg.machine.backend import grow_memory
 from kseg.machine.report import Machine, examine
 from kseg.metrics import chance_miou, near_chance
+from kseg.spec import Spec
 from kseg.text import printable
-from kseg.training import checkpoint, precision, record, start, tracking
+from kseg.training import checkpoint, record, tracking
 from kseg.training.averaging import AverageWeights
 from kseg.training.batch_size import OutOfMemoryError
-from kseg.training.best import BestModel
-from kseg.training.callbacks import MONITOR, PercentBar, Recorder, SetEpoch, StopBetweenSteps
+from kseg.training.best_model import BestModel
+from kseg.training.callbacks import (
+    MONITOR,
+    Anneal,
+    PercentBar,
+    Recorder,
+    SetEpoch,
+    StopBetweenSteps,
+    ValidateNetwork,
+)
+from kseg.training.compiled import Compiled, Networks
 from kseg.training.config import TrainConfig
 from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
-from kseg.training.fitted import Fitted, ValidateNetwork, compiled
-from kseg.training.plan import Plan
+from kseg.training.feeds import Feeds
 from kseg.training.reestimate import check_reestimable
-from kseg.training.settle import explained, settle
+from kseg.training.settled import Ground, Settled, look
+from kseg.training.starting_weights import begin
+from kseg.training.trials import Trial, settle
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All parts of one run, made in this order."""
+
+    run: Path
+    config: TrainConfig
+    ground: Ground
+    settled: Settled
+    feeds: Feeds
+    compiled: Compiled
+    trackers: list[str]
+    say: Say
 
 
 def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
@@ -76,30 +102,30 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
         return dict(before["result"])
-    tracking.wanted(config.track, config.tensorboard)
-    asked = config
-    config, plan = settle(config, before, say)
-    keras.utils.set_random_seed(config.seed)
-    with precision.dtype_policy(plan.precision):
-        fitted = compiled(config, plan)
+    trackers = tracking.wanted(config.track, config.tensorboard)
+    ground = look(config, before, say)
+    networks = Networks(config, ground)
+    settled, feeds = settle(config, ground, networks, before, say)
+    compiled = networks.chosen(settled)
     if config.bn_batches:
-        check_reestimable(fitted.network)
+        check_reestimable(compiled.network)
     # A run that was killed in its first epoch has a record, but no weights to go on with.
     if before is None or not (run / checkpoint.FILE).is_file():
-        copied = start.init_from(fitted.network, config.init_from, say) if config.init_from else []
-        start.adapt(fitted.network, plan.batches, say, known=copied)
+        begin(compiled.network, config.init_from, feeds.batches, say)
     machine = examine()
     say(f"runs on {machine.runs_on()}")
     for finding in machine.findings:
         say(f"{finding.level}: {finding.line()}")
-    say(f"precision {plan.precision}: {plan.precision_reason}")
-    say(f"XLA {'on' if plan.jit else 'off'}: {plan.jit_reason}")
+    say(f"precision {settled.precision}: {settled.precision_reason}")
+    say(f"XLA {'on' if settled.jit else 'off'}: {settled.jit_reason}")
     # From here on there is a run folder: every wrong argument was found before.
     if not _claim(run, lock, before):
         say(f"{run} cannot be locked on this file system: start no second training in it")
-    info = _start_record(run, asked, plan, before, machine)
+    info = _start_record(run, config, settled, before, machine)
+    job = _Job(run, config, ground, settled, feeds, compiled, trackers, say)
     try:
-        result = explained(config, plan, lambda: _fit(run, config, plan, fitted, info, say))
+        trial = Trial(config, networks, settled, feeds)
+        result = trial.explained(lambda: _fit(job, info))
     except KeyboardInterrupt as interrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
@@ -159,14 +185,14 @@ def _claim(run: Path, lock: FolderLock, before: dict[str, Any] | None) -> bool:
 
 
 def _start_record(
-    run: Path, config: TrainConfig, plan: Plan, before: dict[str, Any] | None, machine: Machine
+    run: Path, config: TrainConfig, settled: Settled, before: dict[str, Any] | None, machine: Machine
 ) -> dict[str, Any]:
     info: dict[str, Any] = {
         "status": "running",
         "started": record.now(),
         "arguments": config.to_dict(),
-        "resolved": plan.to_dict(),
-        "data": plan.data_record,
+        "resolved": settled.to_dict(),
+        "data": settled.data_record,
         "versions": record.versions(),
         "machine": record.machine(),
         "doctor": machine.to_dict(),
@@ -190,54 +216,51 @@ def _finish_record(
     record.write(run, info)
 
 
-def _fit(
-    run: Path, config: TrainConfig, plan: Plan, fitted: Fitted, info: dict[str, Any], say: Say
-) -> dict[str, Any]:
-    network = fitted.network
-    average = AverageWeights(plan.ema, plan.average_every, network) if plan.ema else None
-    saver = BestModel(run, config, plan, info, network, average)
+def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
+    config, settled, feeds, network = job.config, job.settled, job.feeds, job.compiled.network
+    average = AverageWeights(settled.ema, settled.average_every, network) if settled.ema else None
+    saver = BestModel(job.run, config, job.ground, settled, info, network, average)
     terminal = sys.stdout.isatty()
     watch = StopOnDivergence(config.loss)
     recorder = Recorder(
-        run,
+        job.run,
         saver,
         average=average,
-        validated=plan.validation is not None,
+        validated=feeds.validation is not None,
         patience=config.patience,
-        images=plan.images_per_epoch,
+        images=settled.images_per_epoch,
         examples=config.examples,
         watch=watch,
-        say=None if terminal else say,
+        say=None if terminal else job.say,
     )
-    stored = checkpoint.load(run) if config.resume else None
+    stored = checkpoint.load(job.run) if config.resume else None
     if stored is not None:
         meta, arrays = stored
-        recorder.restore(meta, checkpoint.restore(fitted.form, arrays))
-        say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
-    callbacks: list[keras.callbacks.Callback] = [SetEpoch(plan.batches), watch]
+        recorder.restore(meta, checkpoint.restore(job.compiled.form, arrays))
+        job.say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
+    callbacks: list[keras.callbacks.Callback] = [SetEpoch(feeds.batches), watch]
     callbacks += [average] if average else []
-    plain = fitted.is_plain
+    plain = job.compiled.is_plain
     if recorder.epochs_done < config.epochs and not recorder.exhausted:
-        done = recorder.epochs_done * plan.steps_per_epoch
-        ids = info.setdefault("tracking", {})
         tracked = tracking.tracked(
-            tracking.wanted(config.track, config.tensorboard),
+            job.trackers,
             record.public_arguments(config),
-            run,
-            done,
-            ids,
-            lambda: record.write(run, info),
+            job.run,
+            recorder.epochs_done * settled.steps_per_epoch,
+            info.setdefault("tracking", {}),
+            lambda: record.write(job.run, info),
         )
         with tracked as trackers, DeferredInterrupt() as interrupt:
             if not plain:
+                epochs = settled.validated_epochs
                 callbacks.append(
-                    ValidateNetwork(network, plan.validation, plan.validated_epochs, average, interrupt.check)
+                    ValidateNetwork(network, feeds.validation, epochs, average, interrupt.check)
                 )
-            callbacks += [start.Anneal(network, config.epochs), recorder]
-            fitted.form.fit(
-                fitted.feed(plan.batches),
-                validation_data=plan.validation if plain else None,
-                validation_freq=plan.validated_epochs,
+            callbacks += [Anneal(network, config.epochs), recorder]
+            job.compiled.form.fit(
+                job.compiled.feed(feeds.batches),
+                validation_data=feeds.validation if plain else None,
+                validation_freq=settled.validated_epochs,
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,
                 initial_epoch=recorder.epochs_done,
@@ -250,35 +273,36 @@ def _fit(
                 verbose=1 if terminal else 0,
             )
     watch.judge()
-    result = _result(run, plan, recorder)
+    result = _result(job, recorder)
     if config.bn_batches:
-        result |= saver.reestimate(recorder.best or recorder.rows[-1], config.bn_batches, say)
+        best = recorder.best or recorder.rows[-1]
+        result |= saver.reestimate(best, feeds, config.bn_batches, job.say)
     return result
 
 
-def _result(run: Path, plan: Plan, recorder: Recorder) -> dict[str, Any]:
+def _result(job: _Job, recorder: Recorder) -> dict[str, Any]:
     last = recorder.rows[-1]
     best = recorder.best or last
     return {
-        "model": os.fspath(run / record.MODEL),
+        "model": os.fspath(job.run / record.MODEL),
         "best_epoch": best["epoch"],
         "epochs": recorder.epochs_done,
         MONITOR: best.get(MONITOR),
         "val_loss": best.get("val_loss"),
         "seconds": last["total_seconds"],
-        "steps": recorder.epochs_done * plan.steps_per_epoch,
+        "steps": recorder.epochs_done * job.settled.steps_per_epoch,
         "images_per_second": statistics.median(float(row["images_per_second"]) for row in recorder.rows),
-        **_chance(plan, best.get(MONITOR)),
+        **_chance(job.settled.spec, job.feeds.validation, best.get(MONITOR)),
     }
 
 
-def _chance(plan: Plan, score: float | None) -> dict[str, Any]:
+def _chance(spec: Spec, validation: Any, score: float | None) -> dict[str, Any]:
     """Return what a guess scores on the validation truth, and whether `score` is more."""
-    if plan.validation is None or score is None:
+    if validation is None or score is None:
         return {}
-    counts = ClassCounts(plan.spec.num_classes, plan.spec.ignore_id)
-    for index in range(len(plan.validation)):
-        counts.add(id_counts(plan.validation[index][1]))
+    counts = ClassCounts(spec.num_classes, spec.ignore_id)
+    for index in range(len(validation)):
+        counts.add(id_counts(validation[index][1]))
     if not counts.valid:
         return {}
     chance = chance_miou(counts.pixels)

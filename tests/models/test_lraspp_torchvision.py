@@ -17,8 +17,7 @@ import kseg
 from kseg.errors import UsageError
 from kseg.models import LRASPP, create, rebuild
 from kseg.training import TrainConfig
-from kseg.training.normalizing import settle_versions
-from kseg.training.start import init_from
+from kseg.training.starting_weights import init_from, settle_versions
 
 REFERENCES = Path(__file__).resolve().parents[1] / "references"
 sys.path.insert(0, str(REFERENCES))

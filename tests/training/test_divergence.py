@@ -14,7 +14,7 @@ from test_train import config, make_folder
 import kseg
 from kseg import records
 from kseg.metrics import chance_miou
-from kseg.training import StopOnDivergence, TrainingDivergedError, checkpoint, start, train
+from kseg.training import StopOnDivergence, TrainingDivergedError, checkpoint, train, trainer
 
 STEPS = 4
 
@@ -118,7 +118,7 @@ def test_a_good_network_is_not_overwritten_by_a_diverged_epoch(
                 for variable in self.model.trainable_variables:
                     variable.assign(variable * 1e6)
 
-    monkeypatch.setattr(start, "Anneal", lambda network, epochs: Explode())
+    monkeypatch.setattr(trainer, "Anneal", lambda network, epochs: Explode())
     with pytest.raises(TrainingDivergedError):
         train(config(data, tmp_path / "run", epochs=3, ema=0, augment=False), lambda line: None)
     kept = kseg.load(tmp_path / "run" / "model.keras")

@@ -33,8 +33,8 @@ def choose(float32: list[float], reduced: list[float]) -> precision.Choice:
     clock = Clock()
     seconds = {"float32": float32, "mixed_bfloat16": reduced}
 
-    def build() -> FakeModel:
-        return FakeModel(clock, seconds[keras.config.dtype_policy().name])
+    def build(policy: str) -> FakeModel:
+        return FakeModel(clock, seconds[policy])
 
     batch = (np.zeros((8, 4, 4, 3)), np.zeros((8, 4, 4)))
     return precision.choose(build, batch, seconds=10, policies=tuple(seconds), clock=clock)  # type: ignore[arg-type]
@@ -69,11 +69,10 @@ def test_policy_is_put_back_even_after_an_error() -> None:
 def test_real_networks_are_timed_under_both_policies() -> None:
     built = []
 
-    def build() -> keras.Model:
-        built.append(keras.config.dtype_policy().name)
-        model = keras.Sequential(
-            [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same", dtype=None)]
-        )
+    def build(policy: str) -> keras.Model:
+        built.append(policy)
+        with precision.dtype_policy(policy):
+            model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same")])
         model.compile("sgd", "mse", jit_compile=False)
         return model
 

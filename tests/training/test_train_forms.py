@@ -15,7 +15,8 @@ import kseg
 from kseg.cli.main import main
 from kseg.errors import DataError, UsageError
 from kseg.training import TrainConfig, train
-from kseg.training.plan import make_plan
+from kseg.training.feeds import make_feeds
+from kseg.training.settled import look, settle_numbers
 from kseg.training.stages import read_stages, train_stages
 
 PATCH: dict[str, Any] = {"model": "patchnet", "model_args": {"width": 0.125}, "sampling": "balanced-patches"}
@@ -155,8 +156,8 @@ def test_images_get_the_normalisation_that_the_network_was_told(squares: Path, t
     told = {"order": "bgr", "mean": [0.0, 10.0, 20.0], "std": [50.0, 60.0, 70.0]}
     arguments = {"width": 0.25, "normalization": told}
     wanted = config(squares, tmp_path / "run", model="farabetnet", model_args=arguments)
-    plan = make_plan(wanted, None, quiet)
-    assert plan.spec.normalization == kseg.spec.Normalization(**told)
+    ground = look(wanted, None, quiet)
+    assert ground.spec.normalization == kseg.spec.Normalization(**told)
 
 
 CAFFE = kseg.spec.Normalization(order="bgr", mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
@@ -176,23 +177,24 @@ def test_a_network_goes_on_with_the_normalisation_that_its_weights_have_learned(
     squares: Path, tmp_path: Path, pretrained: str
 ) -> None:
     wanted = config(squares, tmp_path / "run", model="fcn16s", init_from=pretrained, **FCN)
-    plan = make_plan(wanted, None, quiet)
-    assert plan.spec.normalization == CAFFE
+    ground = look(wanted, None, quiet)
+    assert ground.spec.normalization == CAFFE
+    settled = settle_numbers(wanted, ground, make_feeds(wanted, ground, 4), 4)
     crf = {"base": "FCN32s", "base_args": FCN["model_args"]}
     wanted = config(
         squares, tmp_path / "run", model="crfrnn", encoder="resnet18", model_args=crf, init_from=pretrained
     )
-    assert make_plan(wanted, None, quiet).arguments["std"] == [1.0, 1.0, 1.0]
-    record = {"resolved": plan.to_dict(), "data": plan.data_record}
+    assert look(wanted, None, quiet).arguments["std"] == [1.0, 1.0, 1.0]
+    record = {"resolved": settled.to_dict(), "data": settled.data_record}
     gone = config(squares, tmp_path / "run", model="fcn16s", init_from="gone.keras", resume=True, **FCN)
-    assert make_plan(gone, record, quiet).spec.normalization == CAFFE
+    assert look(gone, record, quiet).spec.normalization == CAFFE
 
 
 def test_two_normalisations_at_once_are_refused(squares: Path, tmp_path: Path, pretrained: str) -> None:
     arguments = {"width": 0.25, "normalization": {"order": "rgb"}}
     wanted = config(squares, tmp_path / "run", model="farabetnet", model_args=arguments, init_from=pretrained)
     with pytest.raises(UsageError, match=r"bgr mean \(104.*the argument `normalization` wants rgb"):
-        make_plan(wanted, None, quiet)
+        look(wanted, None, quiet)
 
 
 @pytest.mark.parametrize("model", ["fcn16s", "crfrnn"])

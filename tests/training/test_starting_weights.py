@@ -13,7 +13,8 @@ from keras import ops
 import kseg
 from kseg.errors import UsageError
 from kseg.models import FCN8s, FCN16s, UNet, rebuild
-from kseg.training import start
+from kseg.training.callbacks import Anneal
+from kseg.training.starting_weights import adapt, init_from
 
 SPEC = kseg.Spec(classes=("a", "b", "c"))
 TOY: dict[str, Any] = {"num_classes": 3, "encoder": "resnet18", "width": 0.125}
@@ -48,7 +49,7 @@ def test_a_finer_net_starts_with_what_the_coarser_one_knows(tmp_path: Path) -> N
     coarse, fine = FCN16s(**TOY), FCN8s(**TOY)
     kseg.save(coarse, tmp_path / "16s.keras", SPEC)
     lines: list[str] = []
-    start.init_from(fine, str(tmp_path / "16s.keras"), lines.append)
+    init_from(fine, str(tmp_path / "16s.keras"), lines.append)
     for layer in (layer for layer in coarse.layers if layer.weights):
         for mine, theirs in zip(fine.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(mine, theirs)
@@ -60,7 +61,7 @@ def test_layers_adapt_in_order_each_to_what_the_earlier_ones_give() -> None:
     first = Centre(name="first")(image)
     model = keras.Model(image, Centre(name="second")(first + 5.0))
     batches = [(np.full((2, 4, 4, 3), value, "float32"), None) for value in (1.0, 3.0, 100.0)]
-    start.adapt(model, batches, lambda line: None, images=4)
+    adapt(model, batches, lambda line: None, images=4)
     np.testing.assert_allclose(model.get_layer("first").mean, 2.0)
     np.testing.assert_allclose(model.get_layer("second").mean, 5.0)
 
@@ -71,7 +72,7 @@ def test_annealing_goes_from_0_to_1() -> None:
     model = keras.Model(image, keras.layers.Dense(1)(warm(image)))
     model.compile("sgd", "mse")
     x = np.zeros((2, 4), "float32")
-    model.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[start.Anneal(model, 5)])
+    model.fit(x, x[:, :1], epochs=5, verbose=0, callbacks=[Anneal(model, 5)])
     assert warm.told == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 

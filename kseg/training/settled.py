@@ -1,10 +1,10 @@
-"""What a run settles before its first step: data, sizes, class weights, number of steps, precision."""
+"""What a run settles, in order: the ground (data, network, sizes), then, with its feeds, every number of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,15 @@ from kseg.data import conditions
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
-from kseg.models.forms import patch_form
+from kseg.models.forms import PatchForm, patch_form
 from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
-from kseg.training.config import Size, TrainConfig, check_step
-from kseg.training.feeding import training_batches, training_samples, validation_batches
-from kseg.training.normalizing import settle_normalization, settle_versions, tell_network
+from kseg.training.batch_size import START
+from kseg.training.config import AUTO, Size, TrainConfig, check_step
+from kseg.training.feeds import Feeds, training_samples
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.sampling import balancing_weights
+from kseg.training.starting_weights import settle_normalization, settle_versions, tell_network
 
 # A survey of so many evenly spaced images knows sizes and class shares well enough.
 SURVEYED = 500
@@ -35,36 +36,54 @@ EMA = 0.998
 VALIDATIONS = 40
 # Arguments of networks that the data or other options settle.
 SETTLED = ("num_classes", "input_shape", "weights", "init_from")
-# Images per validation batch of a network that is trained on patches.
-WHOLE_IMAGES = 4
 # Stretching that changes the aspect ratio by less than this is not seen.
 ASPECT_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Sizes and pixels per class of a split.
-
-    Args:
-        sizes: the distinct (height, width) seen.
-        counts: pixels per class, void left out.
-    """
-
-    sizes: tuple[Size, ...]
-    counts: ClassCounts
-
-
-@dataclass
-class Plan:
-    """The settled values of a run.
+class Ground:
+    """What arguments, data and the weights to start from say, before anything is fed or tried.
 
     Args:
         architecture: registered model name.
         arguments: keyword arguments of the model, weights and input shape left out.
         spec: of the data, with input size and normalisation.
-        batches: training batches.
-        validation: validation batches, None when the data has no val split.
-        size: network input size (height, width).
+        crop: training size.
+        image_size: median height and width of the images in the data; None where crops of objects are trained
+            on.
+        samples: what is trained on, at the network's scale: images, or crops of them.
+        counts: its pixels per class.
+        held_out: samples to validate on; None when the data has no val split.
+        patch: the network's form on patches, its weights without values; None: no patches are trained on, or
+            it has none.
+        data_record: source, fingerprint and counts.
+    """
+
+    architecture: str
+    arguments: dict[str, Any]
+    spec: Spec
+    crop: Size
+    image_size: Size | None
+    samples: Sequence[Any]
+    counts: ClassCounts
+    held_out: Sequence[Any] | None
+    patch: PatchForm | None
+    data_record: dict[str, Any]
+
+    def build(self, weights: str | None = None) -> keras.Model:
+        """Build the network with unknown height and width, under the current dtype policy."""
+        optional = {} if weights is None else {"weights": weights}
+        return models.create(self.architecture, input_shape=(None, None, 3), **self.arguments, **optional)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settled values of a run: nothing in it lives, and nothing of it changes.
+
+    Args:
+        architecture: registered model name.
+        arguments: keyword arguments of the model, weights and input shape left out.
+        spec: of the data, with input size and normalisation.
         crop: training size.
         image_size: median height and width of the images in the data; None where crops of objects are trained
             on.
@@ -75,19 +94,17 @@ class Plan:
         ema: momentum of the averaged weights, 0 for none.
         validated_epochs: epochs (from 1) after which the model is validated.
         data_record: source, fingerprint and counts.
+        batch_size: images per step.
+        batch_reason: why this batch size, in one line; empty when it was given.
         precision: dtype policy.
         precision_reason: why this policy, in one line.
         jit: Keras' `jit_compile`.
         jit_reason: why, in one line.
-        batch_reason: why this batch size, in one line; empty when it was given.
     """
 
     architecture: str
     arguments: dict[str, Any]
     spec: Spec
-    batches: Any
-    validation: Any
-    size: Size
     crop: Size
     image_size: Size | None
     class_weights: list[float] | None
@@ -97,22 +114,22 @@ class Plan:
     ema: float
     validated_epochs: list[int]
     data_record: dict[str, Any]
-    precision: str
-    precision_reason: str
     batch_size: int
+    batch_reason: str = ""
+    precision: str = "float32"
+    precision_reason: str = ""
     jit: bool | str = False
     jit_reason: str = ""
-    batch_reason: str = ""
+
+    @property
+    def size(self) -> Size:
+        """Network input size (height, width)."""
+        return self.spec.input_size or self.crop
 
     @property
     def average_every(self) -> int:
         """Steps between two updates of the averaged weights: several in each epoch, at most every 10."""
         return max(1, min(10, self.steps_per_epoch // 4))
-
-    def build(self, weights: str | None = None) -> keras.Model:
-        """Build the network with unknown height and width, under the current dtype policy."""
-        optional = {} if weights is None else {"weights": weights}
-        return models.create(self.architecture, input_shape=(None, None, 3), **self.arguments, **optional)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `run.json` keeps, JSON-ready."""
@@ -134,6 +151,19 @@ class Plan:
             "batch_size": self.batch_size,
             "batch_reason": self.batch_reason,
         }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Sizes and pixels per class of a split.
+
+    Args:
+        sizes: the distinct (height, width) seen.
+        counts: pixels per class, void left out.
+    """
+
+    sizes: tuple[Size, ...]
+    counts: ClassCounts
 
 
 def survey(samples: Any, spec: Spec) -> Survey:
@@ -222,8 +252,8 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
     return entry.name, {"num_classes": num_classes, **arguments}
 
 
-def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Plan:
-    """Open the data and settle everything a run needs except what is tried (see `settle`).
+def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Ground:
+    """Open the data and settle what needs no batches.
 
     Args:
         config: the arguments.
@@ -245,53 +275,60 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
-        check_step(min(config.images_per_step, len(samples)), crop)
+        check_step(min(START if config.batch_size == AUTO else config.images_per_step, len(samples)), crop)
     entry = models.describe(name)
     normalization = settle_normalization(entry, arguments, config, before)
     tell_network(entry, arguments, normalization)
     spec = source.spec.replace(
-        input_size=size,
-        resize=resize_rule(config, seen.sizes),
-        normalization=normalization,
+        input_size=size, resize=resize_rule(config, seen.sizes), normalization=normalization
     )
     patch = None
     if config.on_patches:
         with shapes_only():
             patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
     trained = training_samples(config, samples, spec, crop, say)
-    # Crops around objects have other shares of the classes than the images they come from.
-    counts = survey(trained, spec).counts if config.crops else seen.counts
-    batches = training_batches(config, trained, spec, crop, patch)
     split = validation_split(config, source.splits)
-    steps = len(batches)
-    total = steps * config.epochs
-    every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
-    return Plan(
+    return Ground(
         architecture=name,
         arguments=arguments,
         spec=spec,
-        batches=batches,
-        validation=_validation(config, source, split, spec, crop, say),
-        size=size,
         crop=crop,
         image_size=None if config.crops else typical_size(seen.sizes),
-        class_weights=_class_weights(config, counts),
-        steps_per_epoch=steps,
-        images_per_epoch=_items(batches, config.images_per_step),
-        total_steps=total,
-        ema=_ema(config, total),
-        validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
+        samples=trained,
+        # Crops around objects have other shares of the classes than the images they come from.
+        counts=survey(trained, spec).counts if config.crops else seen.counts,
+        held_out=_held_out(config, source, split, say),
+        patch=patch,
         data_record=_data_record(config, source, split, samples),
-        precision="float32",
-        precision_reason="",
-        batch_size=config.images_per_step,
     )
 
 
-def _validation(
-    config: TrainConfig, source: Any, split: str | None, spec: Spec, crop: Size, say: Callable[[str], None]
-) -> Any:
-    """Return the validation batches, None (and say what to do) when there is no such split."""
+def settle_numbers(config: TrainConfig, ground: Ground, feeds: Feeds, batch_size: int) -> Settled:
+    """Return the settled values of a run whose feeds have batches of `batch_size`; precision is float32."""
+    steps = len(feeds.batches)
+    total = steps * config.epochs
+    every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
+    return Settled(
+        architecture=ground.architecture,
+        arguments=ground.arguments,
+        spec=ground.spec,
+        crop=ground.crop,
+        image_size=ground.image_size,
+        class_weights=_class_weights(config, ground.counts, batch_size),
+        steps_per_epoch=steps,
+        images_per_epoch=_items(feeds.batches, batch_size),
+        total_steps=total,
+        ema=_ema(config, total),
+        validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
+        data_record=ground.data_record,
+        batch_size=batch_size,
+    )
+
+
+def _held_out(
+    config: TrainConfig, source: Any, split: str | None, say: Callable[[str], None]
+) -> Sequence[Any] | None:
+    """Return what is validated on, None (and say what to do) when there is no such split."""
     if split is None:
         say(
             f"{config.data} has no val split: the latest model is kept. To hold images out: "
@@ -299,12 +336,9 @@ def _validation(
         )
         return None
     held_out = source.samples(split, limit=config.val_limit, instances=False)
-    if all((sample.mask == spec.ignore_id).all() for sample in held_out):
+    if all((sample.mask == source.spec.ignore_id).all() for sample in held_out):
         raise conditions.of_void(split).raised()
-    # A batch of patches or of crops says nothing about how many whole images fit.
-    whole = config.crops is None and not config.on_patches
-    like = config if whole else dataclasses.replace(config, batch_size=WHOLE_IMAGES)
-    return validation_batches(like, held_out, spec, crop if whole else spec.input_size or crop)
+    return held_out
 
 
 def _items(batches: Any, batch_size: int) -> int:
@@ -356,14 +390,14 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
     return EMA if total_steps >= LEAST_STEPS else 0.0
 
 
-def _class_weights(config: TrainConfig, counts: ClassCounts) -> list[float] | None:
+def _class_weights(config: TrainConfig, counts: ClassCounts, batch_size: int) -> list[float] | None:
     if config.class_weights == "none":
         return None
     if config.balanced:
         # Patches are drawn equally often from all classes and need none.
         if config.on_patches:
             return None
-        weights = balancing_weights(counts.images_with / counts.images, config.images_per_step)
+        weights = balancing_weights(counts.images_with / counts.images, batch_size)
     else:
         # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
         weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)

@@ -1,16 +1,23 @@
-"""What a run takes over from the weights it starts from: how images are normalised, what arguments meant."""
+"""What a run takes over from the weights it starts from, and what its layers learn from data before its first step."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
 
 from kseg import encoders, saving
 from kseg.errors import UsageError
-from kseg.models.registry import Entry, describe, from_file, named
+from kseg.models.registry import Entry, describe, from_file, learned, named
+from kseg.models.transfer import transfer
 from kseg.spec import Normalization
 from kseg.training.config import TrainConfig
+
+ADAPT_IMAGES = 64
 
 
 def settle_normalization(
@@ -68,9 +75,9 @@ def settle_versions(
         return {**arguments, **from_file(name, before["resolved"]["arguments"])}
     inherited: dict[str, Any] = {}
     if config.init_from is not None:
-        start = saving.read_spec(config.init_from)
-        if start.architecture == name:
-            held = from_file(name, start.arch_args)
+        held_by = saving.read_spec(config.init_from)
+        if held_by.architecture == name:
+            held = from_file(name, held_by.arch_args)
             inherited = {key: held[key] for key in describe(name).before}
     return named(name, {**inherited, **arguments})
 
@@ -83,6 +90,77 @@ def tell_network(entry: Entry, arguments: dict[str, Any], normalization: Normali
     for name, value in told.items():
         if name in entry.parameters and arguments.get(name) is None:
             arguments[name] = value
+
+
+def begin(network: keras.Model, path: str | None, batches: Any, say: Callable[[str], None]) -> None:
+    """Give a network what it knows before its first step: weights from a file, then what its layers learn.
+
+    Args:
+        network: changed in place.
+        path: `.keras` file whose weights it takes over; None: none.
+        batches: training batches, which the layers that adapt look at.
+        say: prints one line.
+
+    Raises:
+        ArtefactError: if the file is not one of kseg's.
+        UsageError: if the two networks share no layer.
+    """
+    copied = init_from(network, path, say) if path else []
+    adapt(network, batches, say, known=copied)
+
+
+def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> list[str]:
+    """Copy the weights of the layers that `model` shares with the network in a `.keras` file.
+
+    Returns:
+        Names of the layers that were copied.
+
+    Raises:
+        ArtefactError: if the file is not one of kseg's.
+        UsageError: if the two share no layer.
+    """
+    source = saving.load(path)
+    copied = transfer(source, model)
+    here = learned(model.info.architecture, model.info.arch_args)
+    for name, value in learned(source.info.architecture, source.info.arch_args).items():
+        if here.get(name, value) != value:
+            say(f"{path} has learned its weights with {name}={value!r}, and this network has {here[name]!r}")
+    weighted = [layer.name for layer in model.layers if layer.weights]
+    new = [name for name in weighted if name not in copied]
+    say(f"weights of {len(copied)} of {len(weighted)} layers from {path}; new: {', '.join(new) or 'none'}")
+    return copied
+
+
+def adapt(
+    model: keras.Model,
+    batches: Any,
+    say: Callable[[str], None],
+    images: int = ADAPT_IMAGES,
+    known: Collection[str] = (),
+) -> None:
+    """Let the layers that learn from data (attribute `adapts`) see their inputs on training images.
+
+    In the order of the graph, as a later layer sees what the earlier one makes of the data.
+
+    Args:
+        model: the network; changed in place.
+        batches: gives `(images, ...)`.
+        images: about how many images are shown.
+        known: names of layers that have learned already.
+    """
+    layers = [layer for layer in model.layers if getattr(layer, "adapts", False) and layer.name not in known]
+    if not layers:
+        return
+    shown: list[Any] = []
+    for index in range(len(batches)):
+        shown.append(batches[index][0])
+        if sum(len(batch) for batch in shown) >= images:
+            break
+    for layer in layers:
+        below = keras.Model(model.input, layer.input)
+        values = [ops.convert_to_numpy(below(batch, training=False)) for batch in shown]
+        layer.adapt(np.concatenate(values))
+        say(f"{layer.name}: adapted to {sum(len(batch) for batch in shown)} training images")
 
 
 def _of_encoder(entry: Entry, arguments: Mapping[str, Any], weights: str | None) -> Normalization:

@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_train import config, make_folder
+from test_train import assert_same_training, config, make_folder
 
 from kseg.errors import UsageError
 from kseg.machine import advice
 from kseg.machine.backend import Backend, Device
-from kseg.training import precision, settle, trainer
+from kseg.training import compiled, precision, settled, trainer, trials
 from kseg.training.batch_size import Found, OutOfMemoryError
 from kseg.training.config import TrainConfig
 from kseg.training.trainer import train
@@ -110,7 +110,7 @@ def test_auto_is_found_kept_on_resume_and_told(
         found.append(most)
         return Found(3, "for a reason")
 
-    monkeypatch.setattr(settle.batch_size, "find", find)
+    monkeypatch.setattr(trials.batch_size, "find", find)
     train(asked, lines.append)
     assert found == [1]  # 12 images, eight steps an epoch
     record = json.loads((out / "run.json").read_text())
@@ -125,6 +125,53 @@ def test_auto_is_found_kept_on_resume_and_told(
     train(again, lines.append)
     assert found == [1]
     assert json.loads((out / "run.json").read_text())["resolved"]["batch_size"] == 3
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dtype policies that the run's network is built under, one by one."""
+    policies: list[str] = []
+    real = settled.models.create
+
+    def create(*args: object, **options: object) -> object:
+        policies.append(keras.config.dtype_policy().name)
+        return real(*args, **options)
+
+    monkeypatch.setattr(settled.models, "create", create)
+    return policies
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_network_is_built_once_however_often_it_is_tried(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[str], policy: str
+) -> None:
+    real = precision.choose
+    monkeypatch.setattr(precision, "LEAST_STEPS", 0)
+    monkeypatch.setattr(trials.precision, "compilation", lambda: None)
+
+    def choose(*args: object) -> precision.Choice:
+        real(*args, seconds=0.0, policies=("float32", "mixed_bfloat16"))  # type: ignore[arg-type]
+        return precision.Choice(policy, "for a test")
+
+    def choose_compilation(build: object, batch: object) -> precision.Compilation:
+        build(False).train_on_batch(*batch)  # type: ignore[operator,misc]
+        return precision.Compilation(False, "for a test")
+
+    def find(seconds: object, most: int, bound: str) -> Found:
+        assert seconds(2) > 0  # type: ignore[operator]
+        return Found(4, "for a test")
+
+    monkeypatch.setattr(trials.precision, "choose", choose)
+    monkeypatch.setattr(trials.precision, "choose_compilation", choose_compilation)
+    monkeypatch.setattr(trials.batch_size, "find", find)
+    train(config(folder, tmp_path / "found", batch_size="auto", epochs=2), lambda line: None)
+    # The last is the float32 twin that is saved.
+    assert built == ["float32", "mixed_bfloat16", "float32"]
+    built.clear()
+    given = config(folder, tmp_path / "given", batch_size=4, epochs=2, precision=policy, xla="off")
+    train(given, lambda line: None)
+    assert built == [policy, "float32"]
+    assert_same_training(tmp_path / "found", tmp_path / "given")
 
 
 def test_out_of_memory_says_what_fits(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,14 +228,14 @@ def test_float16_scales_the_loss_and_resumes_with_its_scale(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
 ) -> None:
     seen: list[keras.optimizers.Optimizer] = []
-    real = trainer.compiled
+    real = compiled.Networks.chosen
 
-    def compiled(*args: object) -> object:
-        fitted = real(*args)  # type: ignore[arg-type]
-        seen.append(fitted.form.optimizer)
-        return fitted
+    def chosen(*args: object) -> object:
+        made = real(*args)  # type: ignore[arg-type]
+        seen.append(made.form.optimizer)
+        return made
 
-    monkeypatch.setattr(trainer, "compiled", compiled)
+    monkeypatch.setattr(compiled.Networks, "chosen", chosen)
     out = tmp_path / "run"
     asked = config(folder, out, precision="mixed_float16", epochs=2, **changes)
     result = train(asked, lambda line: None)

@@ -12,11 +12,12 @@ from keras import ops
 from kseg import saving
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
+from kseg.training.compiled import evaluation
 from kseg.training.config import TrainConfig
-from kseg.training.fitted import evaluation
-from kseg.training.plan import Plan
+from kseg.training.feeds import Feeds
 from kseg.training.precision import dtype_policy
 from kseg.training.reestimate import reestimate_batch_norm
+from kseg.training.settled import Ground, Settled
 
 
 class BestModel:
@@ -28,7 +29,8 @@ class BestModel:
     Args:
         run: the run folder.
         config: arguments of the run.
-        plan: settled values of the run.
+        ground: what the network is built from.
+        settled: the values of the run.
         info: `run.json` so far (versions, machine).
         model: the network in training.
         average: its averaged weights, or None to save the weights as trained.
@@ -38,14 +40,16 @@ class BestModel:
         self,
         run: Path,
         config: TrainConfig,
-        plan: Plan,
+        ground: Ground,
+        settled: Settled,
         info: dict[str, Any],
         model: keras.Model,
         average: AverageWeights | None,
     ) -> None:
         self.path = run / record.MODEL
         self.config = config
-        self.plan = plan
+        self.ground = ground
+        self.settled = settled
         self.info = info
         self.model = model
         self.average = average
@@ -55,7 +59,7 @@ class BestModel:
         """Save after the epoch that `row` describes."""
         if self._twin is None:
             with dtype_policy("float32"):
-                self._twin = self.plan.build()
+                self._twin = self.ground.build()
         for target, trained in zip(self._twin.weights, self.model.weights, strict=True):
             target.assign(ops.copy(trained.value))
         if self.average is not None:
@@ -63,12 +67,13 @@ class BestModel:
         saving.save(self._twin, self.path, self._spec(row))
 
     def reestimate(
-        self, row: dict[str, float | int], count: int, say: Callable[[str], None]
+        self, row: dict[str, float | int], feeds: Feeds, count: int, say: Callable[[str], None]
     ) -> dict[str, Any]:
         """Measure the saved network's batch-normalisation statistics over `count` batches; save it again.
 
         Args:
             row: of the epoch that was saved.
+            feeds: the batches of the run.
             count: training batches.
             say: prints one line.
 
@@ -77,12 +82,12 @@ class BestModel:
         """
         network = saving.load(self.path)
         # From the same batches whether or not the run was interrupted on its way here.
-        self.plan.batches.set_epoch(self.config.epochs)
-        reestimate_batch_norm(network, self.plan.batches, count=count)
+        feeds.batches.set_epoch(self.config.epochs)
+        reestimate_batch_norm(network, feeds.batches, count=count)
         scores: dict[str, Any] = {}
-        if self.plan.validation is not None:
-            network.compile(**evaluation(self.config, self.plan))
-            found = network.evaluate(self.plan.validation, verbose=0, return_dict=True)
+        if feeds.validation is not None:
+            network.compile(**evaluation(self.config, self.settled))
+            found = network.evaluate(feeds.validation, verbose=0, return_dict=True)
             scores = {f"val_{name}": float(value) for name, value in found.items()}
             say(f"batch normalisation over {count} batches: val mIoU {100 * scores['val_miou']:.2f} %")
         saving.save(network, self.path, self._spec({**row, **scores}))
@@ -91,7 +96,7 @@ class BestModel:
     def _spec(self, row: dict[str, float | int]) -> Any:
         # The full paths are in run.json; the model file goes to other machines.
         arguments = record.public_arguments(self.config)
-        resolved = self.plan.to_dict()
+        resolved = self.settled.to_dict()
         recipe = {
             "arguments": arguments,
             "resolved": {
@@ -103,5 +108,5 @@ class BestModel:
             "machine": self.info["machine"],
             "result": dict(row),
         }
-        data = {**self.plan.data_record, "source": arguments["data"]}
-        return self.plan.spec.replace(data=data, recipe=recipe)
+        data = {**self.settled.data_record, "source": arguments["data"]}
+        return self.settled.spec.replace(data=data, recipe=recipe)

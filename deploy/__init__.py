@@ -10,9 +10,9 @@ below is loaded on first use, so that a board with numpy and one runtime will do
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kseg.errors import load_room
+from kseg.lazy import lazy
 
 # No name here may equal a submodule's: importing the submodule would put the module in the name's place.
 _NAMES = {
@@ -48,12 +48,5 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(load_room(_NAMES[name]), name)
-    raise AttributeError(f"module 'deploy' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+# Names load on first use.
+__getattr__, __dir__ = lazy(__name__, _NAMES)

@@ -27,11 +27,12 @@ from deploy.exported import exported
 from deploy.images import Images, network_inputs, spread
 from deploy.metadata import read_spec
 from deploy.plots import check_path, plot_benchmark
-from deploy.verification import Progress
 from deploy.worker import INPUTS
+from kseg.checks import whole
 from kseg.errors import ArtefactError, UsageError
 from kseg.files import write_json
 from kseg.machine import host
+from kseg.progress import Progress, silent
 from kseg.spec import Spec
 
 CALLS_PER_ROUND = 5
@@ -152,7 +153,7 @@ def _time(processes: dict[int, _Process], repeats: int, progress: Progress | Non
     """Time calls in turns: every other round goes backwards, so that no one is always first."""
     rounds = math.ceil(repeats / CALLS_PER_ROUND)
     seconds: dict[int, list[float]] = {index: [] for index in processes}
-    turns = range(rounds) if progress is None else progress(range(rounds), rounds, "Timing in turns")
+    turns = (progress or silent)(range(rounds), rounds, "Timing in turns")
     for turn in turns:
         order = list(processes)
         for index in reversed(order) if turn % 2 else order:
@@ -282,7 +283,7 @@ def benchmark(
         seed: of the noise.
         json: where to write the result, too.
         plot: where to draw it (`.png` or `.svg`), too.
-        progress: wraps the rounds: `progress(items, total, text) -> items`.
+        progress: wraps the rounds.
 
     Returns:
         `rows` (one per file: `path`, `format`, `precision`, `status`, `bytes`, `load_s`: cold start with
@@ -295,11 +296,9 @@ def benchmark(
     files = [Path(path) for path in paths]
     if not files:
         raise UsageError("Benchmark needs at least one model file. Received: none")
-    if repeats < 1 or (threads is not None and threads < 1) or (limit is not None and limit < 1):
-        raise UsageError(
-            "Arguments `repeats`, `threads` and `limit` must be at least 1. "
-            f"Received: repeats={repeats}, threads={threads}, limit={limit}"
-        )
+    for name, value in (("repeats", repeats), ("threads", threads), ("limit", limit)):
+        if value is not None:
+            whole(value, "Argument", name)
     if plot is not None:
         check_path(plot)
     specs = [read_spec(file) for file in files]

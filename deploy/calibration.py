@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploy.images import Images, draw, network_inputs
-from kseg.errors import UsageError
+from kseg.checks import whole
 from kseg.spec import Spec
 
 METHOD = "min-max, symmetric per-channel weights, per-tensor activations"
@@ -27,8 +27,7 @@ class Calibration:
     """
 
     def __init__(self, data: Any, spec: Spec, size: tuple[int, int], *, count: int, seed: int) -> None:
-        if count < 1:
-            raise UsageError(f"Argument `calibration_images` must be at least 1. Received: {count}")
+        whole(count, "Argument", "calibration_images")
         self._spec, self._size, self._seed = spec, size, seed
         self._images: Images = draw(data, count=count, seed=seed)
         self._seen = 0

@@ -12,9 +12,11 @@ from deploy.conversion import Request
 from deploy.patterns import Pattern
 from deploy.quiet import quiet
 from deploy.template import Exporter, Job
-from deploy.verification import MINIMUM_IMAGES, Budget, Progress, Verification
+from deploy.verification import MINIMUM_IMAGES, Budget, Verification
 from deploy.verification import verify as run_gate
+from kseg.checks import whole
 from kseg.errors import GateError, UsageError, did_you_mean, require
+from kseg.progress import Progress
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def export(
         format: name of the format, if it is to be checked against the suffix.
         dynamic: None (batch 1), or `"batch"` where the format can leave the batch open.
         spec: the spec, where the model has none.
-        progress: wraps long loops: `progress(items, total, text) -> items`.
+        progress: wraps long loops.
 
     Returns:
         `path`, `bytes`, and what the file's own `spec.export` says: format, precision, size,
@@ -165,10 +167,8 @@ def export(
     _check_keep_float(keep_float, precision)
     judged = _verify_data(verify, calibration)
     Budget(miou=max_miou_drop, one_class=max_class_drop)  # refuses before anything is converted
-    if verify_images is not None and verify_images < MINIMUM_IMAGES:
-        raise UsageError(
-            f"Argument `verify_images` must be at least {MINIMUM_IMAGES}. Received: {verify_images}"
-        )
+    if verify_images is not None:
+        whole(verify_images, "Argument", "verify_images", MINIMUM_IMAGES)
     network, known = _load_model(model, spec)
     request = Request(
         format=row.name,

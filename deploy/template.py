@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-import kseg
 from deploy.calibration import Calibration
 from deploy.conversion import Probe, Request, convert
 from deploy.formats import Format, by_name
@@ -28,6 +27,7 @@ from kseg.errors import ArtefactError
 from kseg.files import atomic
 from kseg.interrupts import DeferredInterrupt
 from kseg.spec import Spec
+from kseg.version import __version__
 
 if TYPE_CHECKING:
     import keras
@@ -137,7 +137,7 @@ class Exporter(abc.ABC):
         return self.job.spec.replace(
             input_size=self.job.request.size,
             export={key: value for key, value in record.items() if value is not None},
-            kseg_version=kseg.__version__,
+            kseg_version=__version__,
         )
 
     def load_back(self, path: Path, probe: Probe) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,8 +14,10 @@ from deploy.formats import NoDeviceError
 from deploy.images import Images, spread
 from deploy.metadata import load, read_spec
 from deploy.quiet import quiet
+from kseg.checks import whole
 from kseg.errors import DataError, UsageError
 from kseg.files import final_name
+from kseg.progress import Progress, silent
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from kseg.spec import Spec
 
 MINIMUM_IMAGES = 8
-Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,10 +224,6 @@ def _reasons(compared: _Comparison, seen: list[dict[str, Any]], drop: float, bud
     return reasons
 
 
-def _plain(items: Iterable[Any], total: int | None, text: str) -> Iterable[Any]:
-    return items
-
-
 def _check_same_network(name: str, artefact: Spec, reference: Spec) -> None:
     """Refuse a reference of another architecture; weights of another training cannot be told."""
     from kseg.models.registry import from_file
@@ -275,7 +271,7 @@ def verify(
         allow_near_chance: judge also against a reference that is near chance. It fails otherwise: a network
             that has learned nothing loses nothing.
         threads: CPU threads of the artefact's runtime.
-        progress: wraps the loop over images: `progress(items, total, text) -> items`.
+        progress: wraps the loop over images.
 
     Returns:
         A `Verification`; nothing is raised when the gate fails. An engine on a machine without a GPU gives
@@ -284,10 +280,8 @@ def verify(
     Raises:
         UsageError, DataError, ArtefactError: for arguments, images and files that cannot be compared.
     """
-    if limit is not None and limit < MINIMUM_IMAGES:
-        raise UsageError(
-            f"Argument `limit` must be at least {MINIMUM_IMAGES} images. Received: limit={limit}"
-        )
+    if limit is not None:
+        whole(limit, "Argument", "limit", MINIMUM_IMAGES)
     budget = Budget(miou=max_miou_drop, one_class=max_class_drop, near_chance=allow_near_chance)
     spec = read_spec(path)
     try:
@@ -308,7 +302,7 @@ def verify(
         received = Predictor(runtime)
         images = spread(data, split=split, limit=limit).in_classes_of(spec)
         compared = _Comparison(spec.num_classes, spec.ignore_id)
-        for sample in (progress or _plain)(images, len(images), f"Verifying {final_name(path)}"):
+        for sample in (progress or silent)(images, len(images), f"Verifying {final_name(path)}"):
             compared.update(sample.mask, expected.logits(sample.image), received.logits(sample.image))
     finally:
         runtime.close()

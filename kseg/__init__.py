@@ -6,11 +6,10 @@ a device with numpy and one runtime can use `kseg.Spec` and `kseg.Predictor`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kseg.errors import load_room
-
-__version__ = "0.1.0"
+from kseg.lazy import lazy
+from kseg.version import __version__ as __version__
 
 _ROOMS = ("data", "encoders", "inference", "layers", "losses", "metrics", "models", "training", "viz")
 _NAMES = {
@@ -43,14 +42,5 @@ __all__ = [
     "viz",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return load_room(f"kseg.{name}")
-    if name in _NAMES:
-        return getattr(load_room(_NAMES[name]), name)
-    raise AttributeError(f"module 'kseg' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+# Names load on first use.
+__getattr__, __dir__ = lazy(__name__, _NAMES, _ROOMS)

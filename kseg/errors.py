@@ -101,37 +101,6 @@ def explained_imports() -> Iterator[None]:
         raise MissingExtraError(_missing(module, str(error), EXTRAS[module])) from error
 
 
-def load_room(module: str) -> ModuleType:
-    """Import a module of kseg or deploy by its dotted name, for packages that load their names on first use.
-
-    Raises:
-        MissingExtraError: if it needs a library that is not installed.
-    """
-    with explained_imports():
-        return importlib.import_module(module)
-
-
-def check_choice(name: str, value: str, known: tuple[str, ...], of: str = "") -> str:
-    """Return `value` if it is one of `known`.
-
-    Args:
-        name: of the argument.
-        value: what was given for it.
-        known: what it may be.
-        of: whose argument it is, where that does not go without saying.
-
-    Raises:
-        UsageError: naming the argument, what it may be, the nearest and what was received.
-    """
-    if value in known:
-        return value
-    subject = f"{of}: argument" if of else "Argument"
-    raise UsageError(
-        f"{subject} `{name}` must be one of {', '.join(known)}. Received: {name}={value!r}."
-        f"{did_you_mean(str(value), list(known))}"
-    )
-
-
 def first_line(error: BaseException) -> str:
     """Return what a foreign error's message says went wrong, as one line without colour codes."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))

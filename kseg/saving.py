@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 
-import kseg
 from kseg import files, keras_file, records
 from kseg.errors import ArtefactError, UsageError, first_line
 from kseg.keras_file import SUFFIX
 from kseg.spec import Spec
 from kseg.text import printable
+from kseg.version import __version__
 
 if TYPE_CHECKING:
     import keras
@@ -86,7 +86,7 @@ def _completed(spec: Spec, model: keras.Model) -> Spec:
             f"The spec has {spec.num_classes} classes, but the network gives {other} logits per pixel. Build "
             f"the network with num_classes={spec.num_classes}, or pass the spec of its own data"
         )
-    spec = spec.replace(kseg_version=kseg.__version__)
+    spec = spec.replace(kseg_version=__version__)
     info = getattr(model, "info", None)
     if info is not None:
         spec = spec.replace(architecture=info.architecture, arch_args=dict(info.arch_args))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kseg import records
+from kseg.checks import check_choice
 from kseg.errors import ArtefactError, UsageError
 from kseg.text import printable
 
@@ -57,8 +58,7 @@ class Normalization:
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
 
     def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise UsageError(f"Normalization `order` must be one of {ORDERS}. Received: order={self.order!r}")
+        check_choice("order", self.order, ORDERS, "Normalization")
         for name in ("mean", "std"):
             values = tuple(float(v) for v in getattr(self, name))
             # NaN fails every comparison.
@@ -149,10 +149,8 @@ class Spec:
             )
         if not -MAX_CLASSES < self.ignore_id < MAX_CLASSES:
             raise UsageError(f"Spec `ignore_id` must have 16 bits. Received: ignore_id={self.ignore_id}")
-        if self.task not in TASKS:
-            raise UsageError(f"Spec `task` must be one of {TASKS}. Received: task={self.task!r}")
-        if self.resize not in RESIZE_RULES:
-            raise UsageError(f"Spec `resize` must be one of {RESIZE_RULES}. Received: resize={self.resize!r}")
+        check_choice("task", self.task, TASKS, "Spec")
+        check_choice("resize", self.resize, RESIZE_RULES, "Spec")
         if self.input_size is not None:
             size = tuple(int(side) for side in self.input_size)
             if len(size) != 2 or min(size) < 1 or size[0] * size[1] > MAX_PIXELS:

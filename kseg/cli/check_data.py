@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         palette=args.palette,
         id_map=parse_id_map(args.id_map),
         limit=args.limit,
-        progress=lambda items, total: progress(items, total, "reading images"),
+        progress=progress,
     )
     if args.json:
         print_json(report.to_dict())

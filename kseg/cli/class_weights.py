@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_scheme(args.scheme)
     source = sources.open(args.data, palette=args.palette, id_map=parse_id_map(args.id_map))
-    counts = count_classes(
-        source, args.split, progress=lambda items, total: progress(items, total, "counting pixels")
-    )
+    counts = count_classes(source, args.split, progress=progress)
     if counts.other:
         raise DataError(
             f"{printable(args.data)} has ids that are no class: {listed(counts.other)}. "

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         semantic=args.semantic,
         link=args.link,
         skip_bad=args.skip_bad,
-        progress=lambda items, total: progress(items, total, "converting images"),
+        progress=progress,
     )
     if args.json:
         print_json(done.to_dict())

@@ -58,9 +58,7 @@ def run(args: argparse.Namespace) -> int:
     samples = source.samples(split, limit=args.limit)
     predictor = predictor_options.build(args)
     start = time.perf_counter()
-    confusion = evaluate(
-        predictor, samples, progress=lambda items: progress(items, len(samples), f"scoring {split}")
-    )
+    confusion = evaluate(predictor, samples, progress=progress, text=f"scoring {split}")
     seconds = time.perf_counter() - start
     scores = confusion.scores()
     truth = confusion.matrix.sum(axis=1)

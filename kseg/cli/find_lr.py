@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import files
     from kseg.cli.output import closing_line, console, print_json
+    from kseg.progress import to_stderr
     from kseg.training.lr_finder import find_for
-    from kseg.training.trainer import to_stderr
     from kseg.viz.curves import plot_rates
 
     out = Path(args.out)

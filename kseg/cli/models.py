@@ -7,7 +7,6 @@ import inspect
 
 from kseg.cli import values
 from kseg.cli.output import closing_line, console, print_json, progress
-from kseg.errors import UsageError
 
 HELP = "list the networks with parameters, stride, FLOPs, encoder and paper, or the arguments of one"
 EXAMPLE = "kseg models --size 360x480"

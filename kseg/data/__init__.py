@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from kseg.errors import load_room
+from kseg.lazy import lazy
 
 _NAMES = {
     "open": "sources",
@@ -58,15 +58,8 @@ __all__ = [
     "preprocess",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        return getattr(load_room(f"kseg.data.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'kseg.data' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+# Names load on first use.
+__getattr__, __dir__ = lazy(__name__, _NAMES)
 
 
 class _Package(ModuleType):

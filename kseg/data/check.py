@@ -14,9 +14,10 @@ from kseg.data.folders import SemanticFolder, layout, refuse_empty, refuse_maps
 from kseg.data.palette import Palette
 from kseg.data.report import Finding, Report, SplitReport
 from kseg.data.sources import Source
-from kseg.data.statistics import Progress, evenly, id_counts, parallel
+from kseg.data.statistics import evenly, id_counts, parallel
 from kseg.data.tally import Tally, add_missing_splits, add_special, add_split_findings
 from kseg.errors import DataError, UsageError
+from kseg.progress import Progress, silent
 from kseg.text import printable
 
 __all__ = ["Finding", "Report", "SplitReport", "check"]
@@ -43,7 +44,7 @@ def check(
             matched with the classes.
         id_map: `{id in the files: class id}`.
         limit: read at most that many images per split, evenly spaced; None reads all.
-        progress: wraps the images, `(items, total) -> items`.
+        progress: wraps the loop over the images.
 
     Returns:
         a `Report`; `report.ok` is False when training would be wrong.
@@ -93,7 +94,7 @@ def _check_semantic(
     _check_layout(folder, report)
     chosen = [(split, item) for split, items in folder.items.items() for item in evenly(items, limit)]
     seen: Iterator[Facts] = parallel(lambda entry: _look(folder, *entry), chosen)
-    for facts in progress(seen, len(chosen)) if progress else seen:
+    for facts in (progress or silent)(seen, len(chosen), "reading images"):
         tally.add(facts)
     tally.finish()
     return report
@@ -156,7 +157,7 @@ def _check_samples(source: Source, limit: int | None, progress: Progress | None)
                 yield seen
 
     total = sum(min(count, limit or count) for count in source.splits.values())
-    for entry in progress(facts(), total) if progress else facts():
+    for entry in (progress or silent)(facts(), total, "reading images"):
         tally.add(entry)
     tally.finish()
     return report

@@ -12,9 +12,10 @@ from kseg.data.coco_folder import exists, folder_spec
 from kseg.data.coco_json import Annotation, CocoFile
 from kseg.data.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.report import Report
-from kseg.data.statistics import Progress, evenly, id_counts, parallel
+from kseg.data.statistics import evenly, id_counts, parallel
 from kseg.data.tally import Tally, add_special, add_split_findings
 from kseg.errors import DataError
+from kseg.progress import Progress, silent
 from kseg.spec import Spec
 from kseg.text import printable
 
@@ -74,7 +75,7 @@ def check_coco(path: Path, limit: int | None, progress: Progress | None) -> Repo
     chosen = [(file, image) for file in files for image in evenly(file.images, limit)]
     odd: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: Iterator[Facts] = parallel(lambda entry: _look(path, class_of, spec, *entry), chosen)
-    for facts in progress(seen, len(chosen)) if progress else seen:
+    for facts in (progress or silent)(seen, len(chosen), "reading images"):
         tally.add(facts)
         for code, labels in facts.odd.items():
             odd[facts.split, code] += labels

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -26,10 +26,8 @@ from kseg.data.proposals import enlarge as grow_boxes
 from kseg.data.sources import Sample
 from kseg.data.transforms import Color
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.progress import Progress, silent
 from kseg.spec import Spec
-
-# What shows a long loop: wraps its iterable.
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
 BLACK: Color = (0, 0, 0)
 PROPOSER_OPTIONS = tuple(field.name for field in dataclasses.fields(Proposer) if field.name != "method")
@@ -118,12 +116,12 @@ class Crops(Sequence[Sample]):
     def _found(self) -> tuple[list[Crop], tuple[str, ...]]:
         crops: list[Crop] = []
         missed: list[str] = []
-        numbers: Iterable[int] = range(len(self.samples))
+        numbers = range(len(self.samples))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Searching images releases Python's lock; a bar that wraps the numbers moves as answers come.
         with ThreadPoolExecutor(max(1, min(cores, 8))) as pool:
             answers = pool.map(self._of, range(len(self.samples)))
-            shown = numbers if self._progress is None else self._progress(numbers)
+            shown = (self._progress or silent)(numbers, len(numbers), "finding crops")
             for number, found in zip(shown, answers, strict=True):
                 if not found:
                     missed.append(self.samples[number].name)

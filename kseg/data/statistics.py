@@ -18,9 +18,9 @@ from kseg.data.folders import SemanticFolder
 from kseg.data.instances import semantic
 from kseg.data.sources import Source
 from kseg.data.weights import class_weights
+from kseg.progress import Progress, silent
 from kseg.spec import Spec
 
-Progress = Callable[[Iterable[Any], int], Iterator[Any]]
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -137,7 +137,7 @@ def count_classes(
         source: from `kseg.data.open`.
         split: one of `source.splits`.
         limit: count at most that many images, evenly spaced.
-        progress: wraps the counted images, `(items, total) -> items`.
+        progress: wraps the loop over the images.
 
     Raises:
         DataError: unknown split, or a mask that cannot be read.
@@ -156,6 +156,6 @@ def count_classes(
         samples = source.samples(split, limit)
         total = len(samples)
         masks = (id_counts(sample.mask) for sample in samples)
-    for counts in progress(masks, total) if progress else masks:
+    for counts in (progress or silent)(masks, total, "counting pixels"):
         result.add(counts)
     return result

@@ -13,8 +13,9 @@ from typing import Any
 
 import keras
 
+from kseg.checks import check_choice
 from kseg.encoders.stack import Stack
-from kseg.errors import UsageError, check_choice
+from kseg.errors import UsageError
 from kseg.layers import BatchNormalization
 
 # Moving statistics of the published configurations (0.99, 0.999) lag behind a short training from nothing by

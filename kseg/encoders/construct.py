@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kseg.checks import POSITIVE
 from kseg.encoders.registry import ENCODERS, PUBLISHED, Encoder, resolve
 from kseg.encoders.stack import Stack
 from kseg.encoders.weights import Weights, layer_weights
@@ -75,8 +76,7 @@ def _check(
                 f"Encoder {key} has no option {option!r}.{did_you_mean(option, list(encoder.options))} "
                 f"It has: {known}"
             )
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not width > 0:
-        raise UsageError(f"Encoder `width` must be a positive number. Received: width={width!r}")
+    POSITIVE.check(width, "width", "Encoder")
     if width != 1 and encoder.width == "one":
         thin = ", ".join(name for name, entry in ENCODERS.items() if entry.width == "any")
         raise UsageError(

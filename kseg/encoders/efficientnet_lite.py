@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from keras import layers
 
+from kseg.checks import check_choice
 from kseg.encoders.stack import Stack
 from kseg.encoders.state_dict import read_state_dict
-from kseg.errors import DataError, UsageError
+from kseg.errors import DataError
 from kseg.layers import BatchNormalization
 
 # repeats, kernel, stride, expansion, channels of each stage of Lite0
@@ -101,11 +102,7 @@ def efficientnet_lite(stack: Stack, x: Any, *, number: int = 0, output_stride: i
     Returns:
         Features at strides 2, 4, 8, 16 and, with output stride 32, 32 (Lite0: 16, 24, 40, 112, 320 channels).
     """
-    if output_stride not in _OUTPUT_STRIDES:
-        raise UsageError(
-            f"efficientnetlite{number} `output_stride` must be one of {_OUTPUT_STRIDES}. "
-            f"Received: output_stride={output_stride!r}"
-        )
+    check_choice("output_stride", output_stride, _OUTPUT_STRIDES, f"efficientnetlite{number}")
     wider, deeper = _SCALES[number]
     x = _normalized(stack, layers.Conv2D, x, "stem", stack.channels(_STEM), 3, strides=2)
     x = stack.add(layers.ReLU, 6.0, name="stem_relu")(x)

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras import layers
 
+from kseg.checks import check_choice
 from kseg.encoders.stack import Stack
 from kseg.errors import UsageError
 from kseg.layers import BatchNormalization
@@ -63,8 +64,7 @@ def resnet18(
     Returns:
         Features at strides 2 (stem), 4, 8, 16, 32.
     """
-    if stem not in _STEMS:
-        raise UsageError(f"resnet18 `stem` must be one of {_STEMS}. Received: stem={stem!r}")
+    check_choice("stem", stem, _STEMS, "resnet18")
     if len(channels) != 4:
         raise UsageError(f"resnet18 `channels` must be four numbers. Received: channels={channels!r}")
     counts = [stack.channels(count) for count in channels]

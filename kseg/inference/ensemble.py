@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError, did_you_mean
+from kseg.checks import check_choice
+from kseg.errors import UsageError
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime
@@ -48,11 +49,7 @@ def combine(scores: Sequence[Floats], form: str = "mean", weights: Sequence[floa
 
 
 def _check(specs: Sequence[Spec], form: str, weights: Sequence[float] | None) -> None:
-    if form not in FORMS:
-        raise UsageError(
-            f"Argument `form` must be one of {', '.join(FORMS)}. Received: form={form!r}."
-            f"{did_you_mean(str(form), list(FORMS))}"
-        )
+    check_choice("form", form, FORMS)
     if len(specs) < 2:
         raise UsageError(f"An ensemble needs at least two networks. Received: {len(specs)}")
     if weights is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kseg.data.merged import in_classes_of
 from kseg.errors import DataError, UsageError
 from kseg.metrics.confusion import Confusion
+from kseg.progress import Progress, silent
 from kseg.spec import Spec
 
 
@@ -71,7 +72,8 @@ def check_classes(model: Spec, data: Spec) -> None:
 def evaluate(
     predictor: Segmenter,
     samples: Sequence[Labelled],
-    progress: Callable[[Iterable[Labelled]], Iterable[Labelled]] | None = None,
+    progress: Progress | None = None,
+    text: str = "scoring images",
 ) -> Confusion:
     """Count truth against prediction over all samples, at original size, void left out.
 
@@ -82,7 +84,8 @@ def evaluate(
         samples: `kseg.data.open(source).samples(split)`, or any sequence of objects with `.name`,
             `.image`, `.mask`. If it has a `.spec`, its classes must be the model's (or those that the model
             merges: the truth is then merged too) and its ignore id is used.
-        progress: wraps the iteration, to show a bar.
+        progress: wraps the loop over the samples.
+        text: what it shows.
 
     Raises:
         UsageError: if the classes of model and data differ.
@@ -100,7 +103,8 @@ def evaluate(
     waiting: deque[Labelled] = deque()
 
     def images() -> Iterator[NDArray[np.uint8]]:
-        for sample in samples if progress is None else progress(samples):
+        total = len(samples) if isinstance(samples, Sized) else None
+        for sample in (progress or silent)(samples, total, text):
             if sample.mask.shape != sample.image.shape[:2]:
                 raise DataError(
                     f"Sample '{sample.name}': the mask is {sample.mask.shape[0]}x{sample.mask.shape[1]}, its "

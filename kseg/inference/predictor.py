@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.checks import SHARE, check_choice, whole
 from kseg.data.normalize import fill_color, preprocess
 from kseg.data.transforms import fitted_size, resize_image
 from kseg.errors import UsageError
@@ -19,6 +20,7 @@ from kseg.inference.geometry import pad_to
 from kseg.inference.pictures import Picture, as_image, several
 from kseg.inference.runtime import Runtime, load_runtime
 from kseg.inference.views import Floats, Look, Request, Size, TiledView, WholeView
+from kseg.progress import Say
 from kseg.spec import RESIZE_RULES, Spec
 
 if TYPE_CHECKING:
@@ -85,25 +87,19 @@ class Predictor:
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         bias: Sequence[float] | None = None,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
     ) -> None:
         self.runtime = _runtime(model_or_path)
         self.spec: Spec = self.runtime.spec
         if self.spec.task != "semantic":
             raise UsageError(f"Predictor segments classes; this model's task is '{self.spec.task}'")
-        self.resize = self.spec.resize if resize is None else resize
-        if self.resize not in RESIZE_RULES:
-            raise UsageError(f"Argument `resize` must be one of {RESIZE_RULES}. Received: resize={resize!r}")
-        if not 0 <= overlap < 1:
-            raise UsageError(f"Argument `overlap` must be 0 to below 1. Received: overlap={overlap!r}")
-        if batch_size < 1:
-            raise UsageError(f"Argument `batch_size` must be at least 1. Received: batch_size={batch_size!r}")
+        self.resize = check_choice("resize", self.spec.resize if resize is None else resize, RESIZE_RULES)
         self.size = self._checked_size(size)
         self.scales = self._checked_scales(scales)
-        self.overlap = float(overlap)
-        self.batch_size = int(batch_size)
+        self.overlap = float(SHARE.check(overlap, "overlap"))
+        self.batch_size = whole(batch_size, "Argument", "batch_size")
         self.flip = bool(flip)
-        self._say: Callable[[str], None] | None = say or _warn
+        self._say: Say | None = say or _warn
         self._bias: Floats | None = None
         if bias is not None:
             self.set_bias(bias)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.checks import Range, check_choice, whole
 from kseg.data.crops import BLACK
 from kseg.data.objects import background_id
 from kseg.data.proposals import Boxes, Propose, checked, cut, proposer, windows
 from kseg.data.proposals import enlarge as grow_boxes
 from kseg.data.transforms import Color
-from kseg.errors import UsageError, did_you_mean
+from kseg.errors import UsageError
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.predictor import Predictor
 from kseg.inference.runtime import Runtime
@@ -82,18 +83,12 @@ class ProposalPredictor(ScoredPredictor):
         fill: Color = BLACK,
         **options: Any,
     ) -> None:
-        if merge not in MERGES:
-            raise UsageError(
-                f"Argument `merge` must be one of {', '.join(MERGES)}. Received: merge={merge!r}."
-                f"{did_you_mean(str(merge), list(MERGES))}"
-            )
-        for name, value, least in (("count", count, 1), ("min_side", min_side, 0)):
-            if not value >= least:
-                raise UsageError(f"Argument `{name}` must be at least {least}. Received: {name}={value!r}")
+        check_choice("merge", merge, MERGES)
         grow_boxes(np.zeros((0, 4)), enlarge)
         self._propose = proposer(method, **options)
         self.method = method if isinstance(method, str) else getattr(method, "__name__", "own")
-        self.count, self.min_side, self.enlarge = int(count), float(min_side), float(enlarge)
+        self.count = whole(count, "Argument", "count")
+        self.min_side, self.enlarge = float(Range(0).check(min_side, "min_side")), float(enlarge)
         self.merge, self.whole_image, self.fill = merge, bool(whole_image), fill
         self.base = source if isinstance(source, Predictor) else Predictor(source)
         self.fallback = background_id(self.spec) != 0 if fallback is None else bool(fallback)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.checks import check_choice, whole
 from kseg.errors import UsageError
 from kseg.models.forms import MAIN, PatchForm
 
@@ -48,10 +49,7 @@ def sliding_window(
         raise UsageError(
             f"sliding_window: `image` must be (height, width, channels). Received: shape {image.shape}"
         )
-    if batch_size < 1:
-        raise UsageError(
-            f"sliding_window: `batch_size` must be at least 1. Received: batch_size={batch_size!r}"
-        )
+    whole(batch_size, "sliding_window:", "batch_size")
     height, width = image.shape[:2]
     wanted = np.asarray(list(np.ndindex(height, width)) if pixels is None else pixels, np.int64)
     if wanted.ndim != 2 or wanted.shape[1] != 2 or (wanted < 0).any() or (wanted >= (height, width)).any():
@@ -76,8 +74,5 @@ def _centre(outputs: Any, head: str) -> Floats:
     """Return one head's answers `(B, classes)`."""
     if not isinstance(outputs, dict):
         outputs = {MAIN: outputs}
-    if head not in outputs:
-        raise UsageError(
-            f"sliding_window: `head` must be one of {', '.join(outputs)}. Received: head={head!r}"
-        )
+    check_choice("head", head, outputs, "sliding_window")
     return keras.ops.convert_to_numpy(outputs[head])[:, 0, 0, :]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.checks import Range
 from kseg.errors import UsageError
 from kseg.inference.keras_runtime import KerasRuntime
 
@@ -127,12 +128,7 @@ class ShiftAndStitchRuntime:
                 "ones itself: kseg rebuild MODEL --model-args '{\"output_stride\": 1}' --out FILE"
             )
         coarse = coarse_scores(model)
-        if (
-            isinstance(shifts, bool)
-            or not isinstance(shifts, int)
-            or shifts < 1
-            or any(stride % shifts for stride in coarse.strides)
-        ):
+        if shifts not in Range(1, whole=True) or any(stride % shifts for stride in coarse.strides):
             known = [k for k in range(1, 1 + min(coarse.strides)) if not any(s % k for s in coarse.strides)]
             raise UsageError(
                 f"Shift-and-stitch: the number of shifts must divide the stride {coarse.strides[0]} of "

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import Range, whole
 from kseg.errors import UsageError
 
 
@@ -87,19 +88,15 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
                 "ConnectionTableConv2D needs one of `fan_in` and `table`. "
                 f"Received: fan_in={fan_in!r}, table={'None' if table is None else 'a table'}"
             )
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UsageError(
-                f"ConnectionTableConv2D `seed` must be an integer in [0, 2**32). Received: seed={seed!r}"
-            )
         self.fan_in = fan_in
-        self.seed = seed
+        self.seed = whole(seed, "ConnectionTableConv2D", "seed", 0, 2**32 - 1)
         self.given_table = None if table is None else [[int(index) for index in row] for row in table]
 
     def _checked_table(self, inputs: int) -> list[list[int]]:
         table = self.given_table
         if table is None:
             fan_in = self.fan_in
-            if isinstance(fan_in, bool) or not isinstance(fan_in, int) or not 1 <= fan_in <= inputs:
+            if fan_in not in Range(1, inputs, whole=True):
                 raise UsageError(
                     f"ConnectionTableConv2D '{self.name}': `fan_in` must be an integer from 1 to the number "
                     f"of input maps, {inputs}. Received: fan_in={fan_in!r}"

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import ANY, POSITIVE, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import whole
 from kseg.layers.padding import missing
 from kseg.layers.resampling import resize
 
@@ -102,16 +102,16 @@ class MeanFieldCRF(keras.layers.Layer):
             raise UsageError(f"MeanFieldCRF `window` must be odd. Received: window={window!r}")
         self.dilation = whole(dilation, "MeanFieldCRF", "dilation")
         self.stride = whole(stride, "MeanFieldCRF", "stride")
-        self.theta_alpha = _number("theta_alpha", theta_alpha, positive=True)
-        self.theta_beta = _number("theta_beta", theta_beta, positive=True)
-        self.theta_gamma = _number("theta_gamma", theta_gamma, positive=True)
-        self.w1 = _number("w1", w1)
-        self.w2 = _number("w2", w2)
+        self.theta_alpha = float(POSITIVE.check(theta_alpha, "theta_alpha", "MeanFieldCRF"))
+        self.theta_beta = float(POSITIVE.check(theta_beta, "theta_beta", "MeanFieldCRF"))
+        self.theta_gamma = float(POSITIVE.check(theta_gamma, "theta_gamma", "MeanFieldCRF"))
+        self.w1 = float(ANY.check(w1, "w1", "MeanFieldCRF"))
+        self.w2 = float(ANY.check(w2, "w2", "MeanFieldCRF"))
         self.std: float | tuple[float, ...]
         if isinstance(std, (tuple, list)):
-            self.std = tuple(_number("std", value, positive=True) for value in std)
+            self.std = tuple(float(POSITIVE.check(value, "std", "MeanFieldCRF")) for value in std)
         else:
-            self.std = _number("std", std, positive=True)
+            self.std = float(POSITIVE.check(std, "std", "MeanFieldCRF"))
 
     def build(self, input_shape: list[tuple]) -> None:
         """Make the three C x C matrices."""
@@ -270,11 +270,3 @@ def _sum(terms: Iterable[Any]) -> Any:
         pairs = [a + b for a, b in zip(waiting[::2], waiting[1::2], strict=False)]
         waiting = pairs + waiting[len(pairs) * 2 :]
     return waiting[0]
-
-
-def _number(name: str, value: Any, *, positive: bool = False) -> float:
-    allowed = isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-    if not allowed or (positive and value <= 0):
-        kind = "a positive number" if positive else "a finite number"
-        raise UsageError(f"MeanFieldCRF `{name}` must be {kind}. Received: {name}={value!r}")
-    return float(value)

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import Range, flag, pair
 from kseg.errors import UsageError
-from kseg.layers.arguments import flag, middle, pair
+from kseg.layers.sizes import middle
 
 L = 0  # the channel of lightness in CIELab
 GAUSSIANS = (1.0, 2.0, 4.0)  # on L, a and b
@@ -166,11 +167,7 @@ class FilterBank(keras.layers.Layer):
         self, kappa: float = 1.0, stride: int | tuple[int, int] = 1, quirks: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        if isinstance(kappa, bool) or not isinstance(kappa, (int, float)) or not 0 < kappa <= 16:
-            raise UsageError(
-                f"FilterBank `kappa` must be a number above 0, at most 16. Received: kappa={kappa!r}"
-            )
-        self.kappa = float(kappa)
+        self.kappa = float(Range(0, 16, above=True).check(kappa, "kappa", "FilterBank"))
         self.stride = pair(stride, "FilterBank", "stride")
         self.quirks = flag(quirks, "FilterBank", "quirks")
         self._scales = scales(self.kappa, self.quirks)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseg.layers.arguments import pair
+from kseg.checks import pair
 from kseg.layers.padding import PadToStride
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.layers.arguments import pair
+from kseg.checks import pair
 
 
 def missing(size: Any, stride: int) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.checks import pair
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair, times
+from kseg.layers.sizes import times
 
 
 def _window_members(x: Any, size: tuple[int, int]) -> list[Any]:

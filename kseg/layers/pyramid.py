@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.checks import pair, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair, whole
 from kseg.layers.resampling import resize
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.checks import pair, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair, whole
 
 
 def _valid(size: int | None, window: int, rate: int, step: int = 1) -> int | None:

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.layers.arguments import pair, times
+from kseg.checks import pair
+from kseg.layers.sizes import times
 
 
 def resize(x: Any, height: Any, width: Any) -> Any:

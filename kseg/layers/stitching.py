@@ -10,8 +10,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.checks import whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import times, whole
+from kseg.layers.sizes import times
 
 
 @keras.saving.register_keras_serializable(package="kseg")

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import flag, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import flag, whole
 
 SAMPLES = 30_000  # inputs that the whitening and k-means see
 ITERATIONS = 25

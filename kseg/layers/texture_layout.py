@@ -9,8 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import POSITIVE, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import middle, whole
+from kseg.layers.sizes import middle
 
 # A share of 1 as an integer. Exact in half precision, and a rectangle of 2 ** 17 pixels still fits an int32.
 ONE = 2**14
@@ -256,11 +257,7 @@ class SoftStumps(keras.layers.Layer):
 
     def __init__(self, temperature: float = 0.3, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not temperature > 0:
-            raise UsageError(
-                f"SoftStumps `temperature` must be positive. Received: temperature={temperature!r}"
-            )
-        self.step, self.seed = float(temperature), int(seed)
+        self.step, self.seed = float(POSITIVE.check(temperature, "temperature", "SoftStumps")), int(seed)
 
     def build(self, input_shape: tuple) -> None:
         self.threshold = self.add_weight(

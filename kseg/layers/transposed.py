@@ -18,8 +18,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import pair, whole
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair
 from kseg.layers.resampling import resize
 from kseg.layers.transposed_sizes import Phases, SizeRule, checked_output_padding, checked_padding
 
@@ -119,10 +119,8 @@ class TransposedConv(keras.layers.Layer):
         if learnable is None:
             learnable = filters is not None or bool(trainable)
         super().__init__(trainable=learnable if trainable is None else trainable, **kwargs)
-        if filters is not None and (not isinstance(filters, int) or filters < 1):
-            raise UsageError(
-                f"TransposedConv `filters` must be a positive integer or None. Received: {filters!r}"
-            )
+        if filters is not None:
+            filters = whole(filters, "TransposedConv", "filters")
         if not learnable and (filters is not None or not bilinear or use_bias):
             raise UsageError(
                 "TransposedConv without weights (learnable=False) is the fixed bilinear kernel: it takes "

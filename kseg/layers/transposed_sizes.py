@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from kseg.checks import pair
 from kseg.errors import UsageError
-from kseg.layers.arguments import pair
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,9 @@ and load Keras on first use.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kseg.lazy import lazy
 from kseg.metrics.chance import chance_miou, near_chance
 from kseg.metrics.confusion import SCORES, Confusion
 
@@ -49,14 +50,5 @@ __all__ = [
     "near_chance",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _KERAS:
-        from kseg.metrics import keras_metrics
-
-        return getattr(keras_metrics, name)
-    raise AttributeError(f"module 'kseg.metrics' has no attribute '{name}'")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+# Names load on first use.
+__getattr__, __dir__ = lazy(__name__, dict.fromkeys(_KERAS, "keras_metrics"))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kseg.checks import whole
 from kseg.errors import DataError, UsageError
 
 SCORES = ("miou", "miou_present", "pixel_acc", "mean_acc", "fwiou")
@@ -51,9 +52,7 @@ class Confusion:
     """
 
     def __init__(self, num_classes: int, ignore_id: int = 255) -> None:
-        if int(num_classes) < 1:
-            raise UsageError(f"Confusion `num_classes` must be at least 1. Received: {num_classes!r}")
-        self.num_classes = int(num_classes)
+        self.num_classes = whole(num_classes, "Confusion", "num_classes")
         self.ignore_id = int(ignore_id)
         self.matrix: npt.NDArray[np.int64] = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
 

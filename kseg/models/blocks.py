@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import layers
 
+from kseg.checks import whole
 from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, BilinearUpsampling, CropLike
-from kseg.layers.arguments import whole
 
 
 def check_whole(network: str, argument: str, value: Any, minimum: int = 1) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice
 from kseg.layers import BatchNormalization, TransposedConv
 from kseg.models.blocks import channels, check_whole
+from kseg.models.registry import WIDTHS
 
 SEED_SIZE = 4
 CHANNELS = (1024, 512, 256, 128)
@@ -57,11 +58,7 @@ def DCGANGenerator(
     """
     for argument, value in (("z", z), ("image_channels", image_channels)):
         check_whole("DCGANGenerator", argument, value)
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
-        raise UsageError(
-            "DCGANGenerator: argument `width` must be a number above 0, at most 16. "
-            f"Received: width={width!r}"
-        )
+    WIDTHS.check(width, "width", "DCGANGenerator: argument")
     check_choice("normalized", normalized, NORMALIZED, "DCGANGenerator")
     counts = [channels(count, width) for count in CHANNELS]
     noise = keras.Input((z,), dtype="float32", name="noise")

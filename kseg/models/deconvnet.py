@@ -9,7 +9,8 @@ import keras
 from keras import layers
 
 from kseg import encoders
-from kseg.errors import UsageError, check_choice
+from kseg.checks import POSITIVE, Range, check_choice
+from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, CropLike, MaxPoolWithSwitches, PadToStride, Unpool
 from kseg.models.blocks import channels, image_input
 from kseg.models.registry import register
@@ -207,17 +208,5 @@ def _check(
                 "DeconvNet: fixed unpooling has no switches. Received: unpooling='fixed', "
                 f"switch_temperature={switch_temperature!r}. Leave out one of them."
             )
-        if (
-            isinstance(switch_temperature, bool)
-            or not isinstance(switch_temperature, (int, float))
-            or not switch_temperature > 0
-        ):
-            raise UsageError(
-                "DeconvNet: argument `switch_temperature` must be None or a positive number. "
-                f"Received: switch_temperature={switch_temperature!r}"
-            )
-    if isinstance(fc_kernel, bool) or not isinstance(fc_kernel, int) or not 1 <= fc_kernel <= 15:
-        raise UsageError(
-            "DeconvNet: argument `fc_kernel` must be an integer from 1 to 15. "
-            f"Received: fc_kernel={fc_kernel!r}"
-        )
+        POSITIVE.check(switch_temperature, "switch_temperature", "DeconvNet: argument")
+    Range(1, 15, whole=True).check(fc_kernel, "fc_kernel", "DeconvNet: argument")

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice
+from kseg.errors import UsageError
 from kseg.layers import (
     ConnectionTableConv2D,
     LaplacianPyramid,

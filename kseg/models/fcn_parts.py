@@ -10,7 +10,8 @@ import keras
 from keras import layers
 
 from kseg import encoders
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice, whole
+from kseg.errors import UsageError
 from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PadToStride, TransposedConv
 from kseg.models.blocks import channels, check_whole, conv_bn_relu
 
@@ -208,14 +209,10 @@ def check_heads(
                 f"geometric_classes=None, geometric_labels={labels!r}, output_head={output!r}"
             )
         return
-    if isinstance(geometric_classes, bool) or not isinstance(geometric_classes, int) or geometric_classes < 1:
-        raise UsageError(
-            f"{network}: argument `geometric_classes` must be a positive integer or None. "
-            f"Received: geometric_classes={geometric_classes!r}"
-        )
+    whole(geometric_classes, f"{network}: argument", "geometric_classes")
     listed = list(labels) if isinstance(labels, (list, tuple)) else []
-    whole = all(type(item) is int and 0 <= item < geometric_classes for item in listed)
-    if len(listed) != num_classes or not whole:
+    known = all(type(item) is int and 0 <= item < geometric_classes for item in listed)
+    if len(listed) != num_classes or not known:
         raise UsageError(
             f"{network}: argument `geometric_labels` must give each of the {num_classes} classes its "
             f"geometric class, 0 to {geometric_classes - 1}. Received: geometric_labels={labels!r}"

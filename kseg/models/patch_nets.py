@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from kseg.errors import check_choice
+from kseg.checks import check_choice
 from kseg.layers import (
     BilinearUpsampling,
     CropLike,

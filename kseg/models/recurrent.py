@@ -15,7 +15,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice, flag
+from kseg.errors import UsageError
 from kseg.layers import (
     CropLike,
     MirrorBorder,
@@ -25,7 +26,6 @@ from kseg.layers import (
     StitchFromBatch,
     Subsample,
 )
-from kseg.layers.arguments import flag
 from kseg.models import forms
 from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
 from kseg.models.chain import Chain, check_output_stride

@@ -18,11 +18,15 @@ from typing import Any, ParamSpec
 import keras
 
 from kseg import records
+from kseg.checks import SHARE, Range, whole
 from kseg.errors import KsegError, UsageError, did_you_mean
 from kseg.layers import PadToStride
 from kseg.models.shapes import bounded
 
 P = ParamSpec("P")
+
+# What the argument `width` of a network may be.
+WIDTHS = Range(0, 16, above=True)
 
 # Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
 _NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
@@ -257,10 +261,7 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
             f"may be None. Received: input_shape={shape!r}"
         )
     classes = arguments["num_classes"]
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
-        raise UsageError(
-            f"{name}: argument `num_classes` must be a positive integer. Received: num_classes={classes!r}"
-        )
+    whole(classes, f"{name}: argument", "num_classes")
     for key, most in _MOST.items():
         value = arguments.get(key)
         if isinstance(value, int) and value > most:
@@ -269,13 +270,8 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
     if title is not None and (not isinstance(title, str) or not title or "/" in title):
         raise UsageError(f"{name}: argument `name` must be a text without '/'. Received: name={title!r}")
     width = arguments.get("width", 1.0)
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 16:
-        raise UsageError(
-            f"{name}: argument `width` must be a number above 0, at most 16. Received: width={width!r}"
-        )
-    dropout = arguments.get("dropout", 0.0)
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
-        raise UsageError(f"{name}: argument `dropout` must be in [0, 1). Received: dropout={dropout!r}")
+    WIDTHS.check(width, "width", f"{name}: argument")
+    SHARE.check(arguments.get("dropout", 0.0), "dropout", f"{name}: argument")
 
 
 def names() -> list[str]:

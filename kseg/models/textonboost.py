@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import layers
 
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice, flag
+from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, FixedScale
-from kseg.layers.arguments import flag
 from kseg.layers.color import RGBToLab
 from kseg.layers.filter_bank import FilterBank
 from kseg.layers.mirror import MirrorBorder

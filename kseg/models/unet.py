@@ -8,8 +8,9 @@ import keras
 from keras import layers, ops
 
 from kseg import encoders
+from kseg.checks import Range, check_choice
 from kseg.encoders.registry import ENCODERS
-from kseg.errors import UsageError, check_choice
+from kseg.errors import UsageError
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
 from kseg.models.registry import register
@@ -171,8 +172,7 @@ def UNet(
         >>> model = UNet(input_shape=(None, None, 1), num_classes=2, padding="valid")
     """
     check_choice("padding", padding, ("same", "valid"), "UNet")
-    if isinstance(depth, bool) or not isinstance(depth, int) or not 1 <= depth <= 6:
-        raise UsageError(f"UNet: argument `depth` must be an integer from 1 to 6. Received: depth={depth!r}")
+    Range(1, 6, whole=True).check(depth, "depth", "UNet: argument")
     plain = str(encoder).lower() == "plain"
     if not plain and (padding != "same" or depth != 4):
         raise UsageError(

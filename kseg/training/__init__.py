@@ -5,9 +5,9 @@ Every part can be used alone with `model.fit`: the schedules, `AverageWeights` (
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kseg.errors import load_room
+from kseg.lazy import lazy
 
 _NAMES = {
     "TrainConfig": "config",
@@ -43,9 +43,5 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Names load on first use, so that the command line can show its help without importing Keras.
-    if name in _NAMES:
-        return getattr(load_room(f"kseg.training.{_NAMES[name]}"), name)
-    raise AttributeError(f"module 'kseg.training' has no attribute '{name}'")
+# Names load on first use.
+__getattr__, __dir__ = lazy(__name__, _NAMES)

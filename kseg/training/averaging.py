@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseg.checks import Range, whole
 from kseg.errors import ArtefactError, UsageError
 
 
@@ -42,12 +43,8 @@ class AverageWeights(keras.callbacks.Callback):
         self, momentum: float = 0.998, every: int = 10, network: keras.Model | None = None, keep: bool = False
     ) -> None:
         super().__init__()
-        if not 0 < momentum < 1:
-            raise UsageError(f"Argument `momentum` must be in (0, 1). Received: momentum={momentum!r}")
-        if every < 1:
-            raise UsageError(f"Argument `every` must be >= 1. Received: every={every!r}")
-        self.momentum = momentum
-        self.every = every
+        self.momentum = Range(0, 1, above=True, below=True).check(momentum, "momentum")
+        self.every = whole(every, "Argument", "every")
         self.keep = keep
         self._network = network
         self.step = 0

@@ -14,7 +14,7 @@ import numpy as np
 from kseg.errors import KsegError
 from kseg.machine import backend, host
 from kseg.models.summary import activations, parameters
-from kseg.training.precision import AUTO, LEAST_GAIN
+from kseg.training.precision import LEAST_GAIN
 
 START = 8
 MOST = 256

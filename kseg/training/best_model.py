@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 from keras import ops
 
 from kseg import saving
+from kseg.progress import Say
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
 from kseg.training.compiled import evaluation
@@ -66,9 +66,7 @@ class BestModel:
             self.average.apply_to(self._twin)
         saving.save(self._twin, self.path, self._spec(row))
 
-    def reestimate(
-        self, row: dict[str, float | int], feeds: Feeds, count: int, say: Callable[[str], None]
-    ) -> dict[str, Any]:
+    def reestimate(self, row: dict[str, float | int], feeds: Feeds, count: int, say: Say) -> dict[str, Any]:
         """Measure the saved network's batch-normalisation statistics over `count` batches; save it again.
 
         Args:

@@ -1,4 +1,4 @@
-"""Callbacks of a training run: tell batches and layers, validate, keep the best model and the history, report."""
+"""Callbacks of a run: tell batches and layers of the epoch, validate, keep model and history, report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from kseg import files
 from kseg.interrupts import DeferredInterrupt
 from kseg.models import forms
+from kseg.progress import Say
 from kseg.training import checkpoint
 from kseg.training.averaging import AverageWeights
 from kseg.training.divergence import StopOnDivergence
@@ -124,7 +125,7 @@ class Recorder(keras.callbacks.Callback):
         images: int,
         examples: str = "images",
         watch: StopOnDivergence | None = None,
-        say: Callable[[str], None] | None,
+        say: Say | None,
     ) -> None:
         super().__init__()
         self.run = run

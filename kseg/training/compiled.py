@@ -47,7 +47,7 @@ class Compiled:
 
 
 class Networks:
-    """The networks of a run: one per dtype policy, built once, from the run's seed, however often it is tried.
+    """The networks of a run: one per dtype policy, built once, from its seed, however often it is tried.
 
     What trial steps have changed is put back when a network is chosen.
 

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import msgspec
 
 from kseg import records
-from kseg.checks import Range
+from kseg.checks import Range, check_choice
 from kseg.data.cache import CACHE_MODES
 from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
-from kseg.errors import UsageError, check_choice, did_you_mean
+from kseg.errors import UsageError, did_you_mean
 from kseg.options import Option
 from kseg.spec import RESIZE_RULES
 from kseg.text import printable
-from kseg.training.feeding import CROPS, SAMPLES_PER_IMAGE, SAMPLINGS
+from kseg.training.feeds import CROPS, SAMPLES_PER_IMAGE, SAMPLINGS
 from kseg.training.optimizers import OPTIMIZERS, SCHEDULES
 from kseg.training.precision import AUTO, PRECISIONS, XLA
 from kseg.training.tracking import TRACKERS
@@ -80,7 +80,7 @@ class TrainConfig:
     )
 
     data: str = _data("folder, tfds:NAME or sample:nuclei", metavar="DIR")
-    size: Size | None = _data(
+    size: tuple[int, int] | None = _data(
         "(height, width) at which the network is validated, predicts and is exported; default: that of the "
         "images when all agree, otherwise that of the crop",
         None,
@@ -92,7 +92,9 @@ class TrainConfig:
         None,
         choices=RESIZE_RULES,
     )
-    crop: Size | None = _data("(height, width) of the training images; default: `size`", None, metavar="HxW")
+    crop: tuple[int, int] | None = _data(
+        "(height, width) of the training images; default: `size`", None, metavar="HxW"
+    )
     train_split: str = _data("split to train on; slices such as 'train[:90%]' work", "train", metavar="SPLIT")
     val_split: str | None = _data(
         "split to validate on; default: val or validation, if there is one", None, metavar="SPLIT"
@@ -267,7 +269,7 @@ class TrainConfig:
 
     @property
     def images_per_step(self) -> int:
-        """The batch size as a number; `kseg.training.settle` finds one for `"auto"`."""
+        """The batch size as a number; `kseg.training.trials` finds one for `"auto"`."""
         if not isinstance(self.batch_size, int):
             raise UsageError(f"The batch size is not settled yet. Received: batch_size={self.batch_size!r}")
         return self.batch_size
@@ -328,9 +330,7 @@ class TrainConfig:
 
 
 # Name of an argument -> how it is declared, in the order of the command's help.
-OPTIONS: dict[str, Option] = {
-    item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)
-}
+OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)}
 DEFAULTS: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
 PLACES = tuple(name for name, option in OPTIONS.items() if option.place)
 

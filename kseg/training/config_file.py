@@ -27,9 +27,7 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
         UsageError: naming file, argument, what was found and what was expected.
         MissingExtraError: if reading YAML is not installed.
     """
-    values = records.read(
-        path, dict[str, Any], error=UsageError, remedy=_REMEDY, max_bytes=MOST_BYTES
-    )
+    values = records.read(path, dict[str, Any], error=UsageError, remedy=_REMEDY, max_bytes=MOST_BYTES)
     recorded = values.get("arguments")
     if isinstance(recorded, dict):
         values = {name: value for name, value in recorded.items() if name != "resume"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from kseg import data
 from kseg.data.normalize import fill_color
 from kseg.errors import UsageError
+from kseg.progress import Say, said
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ WHOLE_IMAGES = 4
 # Finding proposals takes up to a second per image.
 SAID_EVERY = 100
 
-T = TypeVar("T")
-
 
 class _Resized(Sequence[Any]):
     """Samples, each resized when it is read."""
@@ -48,29 +47,13 @@ class _Resized(Sequence[Any]):
         return dataclasses.replace(sample, image=image, mask=mask, instances=None)
 
 
-def _told(say: Callable[[str], None], total: int) -> Callable[[Iterable[T]], Iterator[T]]:
-    """Return a wrapper of a loop over `total` images that says now and then how far it is."""
-
-    def wrapped(images: Iterable[T]) -> Iterator[T]:
-        for index, image in enumerate(images):
-            if index % SAID_EVERY == 0:
-                say(f"finding crops: image {index + 1} of {total}")
-            yield image
-
-    return wrapped
-
-
-def training_samples(
-    config: TrainConfig, samples: Any, spec: Spec, crop: Size, say: Callable[[str], None]
-) -> Sequence[Any]:
+def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size, say: Say) -> Sequence[Any]:
     """Return what is trained on, at the network's scale: whole images, or crops around objects."""
     fill = fill_color(spec.normalization)
     if config.crops is not None:
         from kseg.data.crops import crops
 
-        found = crops(
-            config.crops, samples, spec, **{"progress": _told(say, len(samples)), **config.crops_args}
-        )
+        found = crops(config.crops, samples, spec, **{"progress": said(say, SAID_EVERY), **config.crops_args})
         say(
             f"{len(found)} crops around {config.crops}; "
             f"{len(found.missed)} of {len(samples)} images gave none"

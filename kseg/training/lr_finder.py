@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import keras
 from keras import ops
 
 from kseg.errors import KsegError, UsageError
+from kseg.progress import Say
 from kseg.training.compiled import Networks
 from kseg.training.config import AUTO, MOST, TrainConfig
 from kseg.training.feeds import make_feeds
@@ -119,7 +120,7 @@ def find_learning_rate(
 
 
 def find_for(
-    config: TrainConfig, say: Callable[[str], None], low: float = LOW, high: float = HIGH, steps: int = STEPS
+    config: TrainConfig, say: Say, low: float = LOW, high: float = HIGH, steps: int = STEPS
 ) -> RateTest:
     """Make the range test for the network and the data of a run; nothing is written.
 

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import keras
 
-from kseg import __version__, files, records
+from kseg import files, records
 from kseg.data.sources import source_label
 from kseg.errors import UsageError
 from kseg.machine import host
 from kseg.spec import Normalization
 from kseg.text import printable
 from kseg.training.config import PLACES, TrainConfig
+from kseg.version import __version__
 
 FILE = "run.json"
 MODEL = "model.keras"

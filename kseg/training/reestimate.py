@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.checks import whole
 from kseg.errors import DataError, UsageError
 
 
@@ -131,10 +132,7 @@ def reestimate_batch_norm(model: keras.Model, batches: Iterable[Any], count: int
     Reference:
         Noh, Hong, Han, ICCV 2015, code release (`BN_make_INFERENCE_script.py`).
     """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UsageError(
-            f"reestimate_batch_norm: argument `count` must be a whole number >= 1. Received: count={count!r}"
-        )
+    whole(count, "reestimate_batch_norm: argument", "count")
     found, moments, image = _with_moments(model)
     _check(model, found)
     measured = keras.Model(image, moments)

@@ -1,10 +1,10 @@
-"""What a run settles, in order: the ground (data, network, sizes), then, with its feeds, every number of it."""
+"""What a run settles, in order: the ground (data, network, sizes), then, with its feeds, every number."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import PatchForm, patch_form
 from kseg.models.shapes import shapes_only
+from kseg.progress import Say
 from kseg.spec import Spec
 from kseg.training.batch_size import START
 from kseg.training.config import AUTO, Size, TrainConfig, check_step
@@ -252,7 +253,7 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
     return entry.name, {"num_classes": num_classes, **arguments}
 
 
-def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Callable[[str], None]) -> Ground:
+def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Ground:
     """Open the data and settle what needs no batches.
 
     Args:
@@ -325,9 +326,7 @@ def settle_numbers(config: TrainConfig, ground: Ground, feeds: Feeds, batch_size
     )
 
 
-def _held_out(
-    config: TrainConfig, source: Any, split: str | None, say: Callable[[str], None]
-) -> Sequence[Any] | None:
+def _held_out(config: TrainConfig, source: Any, split: str | None, say: Say) -> Sequence[Any] | None:
     """Return what is validated on, None (and say what to do) when there is no such split."""
     if split is None:
         say(

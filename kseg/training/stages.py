@@ -9,9 +9,10 @@ from typing import Any
 
 from kseg import records
 from kseg.errors import DataError, UsageError
+from kseg.progress import Say, to_stderr
 from kseg.text import printable
 from kseg.training.config import TrainConfig
-from kseg.training.trainer import Say, to_stderr, train
+from kseg.training.trainer import train
 
 
 def train_stages(stages: Sequence[TrainConfig], say: Say | None = None) -> list[dict[str, Any]]:

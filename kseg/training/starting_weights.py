@@ -1,9 +1,9 @@
-"""What a run takes over from the weights it starts from, and what its layers learn from data before its first step."""
+"""What a run takes over from the weights it starts from, and what layers learn before its first step."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from kseg import encoders, saving
 from kseg.errors import UsageError
 from kseg.models.registry import Entry, describe, from_file, learned, named
 from kseg.models.transfer import transfer
+from kseg.progress import Say
 from kseg.spec import Normalization
 from kseg.training.config import TrainConfig
 
@@ -92,7 +93,7 @@ def tell_network(entry: Entry, arguments: dict[str, Any], normalization: Normali
             arguments[name] = value
 
 
-def begin(network: keras.Model, path: str | None, batches: Any, say: Callable[[str], None]) -> None:
+def begin(network: keras.Model, path: str | None, batches: Any, say: Say) -> None:
     """Give a network what it knows before its first step: weights from a file, then what its layers learn.
 
     Args:
@@ -109,7 +110,7 @@ def begin(network: keras.Model, path: str | None, batches: Any, say: Callable[[s
     adapt(network, batches, say, known=copied)
 
 
-def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> list[str]:
+def init_from(model: keras.Model, path: str, say: Say) -> list[str]:
     """Copy the weights of the layers that `model` shares with the network in a `.keras` file.
 
     Returns:
@@ -134,7 +135,7 @@ def init_from(model: keras.Model, path: str, say: Callable[[str], None]) -> list
 def adapt(
     model: keras.Model,
     batches: Any,
-    say: Callable[[str], None],
+    say: Say,
     images: int = ADAPT_IMAGES,
     known: Collection[str] = (),
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from kseg.locks import FolderLock, is_unused
 from kseg.machine.backend import grow_memory
 from kseg.machine.report import Machine, examine
 from kseg.metrics import chance_miou, near_chance
+from kseg.progress import Say, to_stderr
 from kseg.spec import Spec
-from kseg.text import printable
 from kseg.training import checkpoint, record, tracking
 from kseg.training.averaging import AverageWeights
 from kseg.training.batch_size import OutOfMemoryError
@@ -43,8 +42,6 @@ from kseg.training.reestimate import check_reestimable
 from kseg.training.settled import Ground, Settled, look
 from kseg.training.starting_weights import begin
 from kseg.training.trials import Trial, settle
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -141,11 +138,6 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         raise
     _finish_record(run, info, "finished", result)
     return result
-
-
-def to_stderr(line: str) -> None:
-    """Print one line of progress where it does not mix with results."""
-    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _open_run(run: Path, config: TrainConfig, lock: FolderLock) -> dict[str, Any] | None:
@@ -253,9 +245,7 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
         with tracked as trackers, DeferredInterrupt() as interrupt:
             if not plain:
                 epochs = settled.validated_epochs
-                callbacks.append(
-                    ValidateNetwork(network, feeds.validation, epochs, average, interrupt.check)
-                )
+                callbacks.append(ValidateNetwork(network, feeds.validation, epochs, average, interrupt.check))
             callbacks += [Anneal(network, config.epochs), recorder]
             job.compiled.form.fit(
                 job.compiled.feed(feeds.batches),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from kseg.progress import Say
 from kseg.training import batch_size, precision
 from kseg.training.batch_size import OutOfMemoryError, Steps
 from kseg.training.compiled import Networks
@@ -16,7 +17,6 @@ from kseg.training.config import AUTO, TrainConfig
 from kseg.training.feeds import Feeds, make_feeds
 from kseg.training.settled import Ground, Settled, settle_numbers
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 

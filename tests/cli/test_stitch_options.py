@@ -55,9 +55,7 @@ def test_predict_writes_what_the_stitched_network_finds(
     assert (written != Predictor(network)(image)[0]).any()
 
 
-@pytest.mark.parametrize(
-    ("shifts", "words"), [("3", "must divide the stride 8"), ("0", "whole number >= 1")]
-)
+@pytest.mark.parametrize(("shifts", "words"), [("3", "must divide the stride 8"), ("0", "whole number >= 1")])
 def test_a_wrong_number_of_shifts_is_one_clear_line(
     model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], shifts: str, words: str
 ) -> None:

@@ -277,7 +277,7 @@ def test_places_are_found_once_and_pixels_cut_at_each_access() -> None:
 def test_progress_sees_every_image() -> None:
     seen: list[int] = []
 
-    def progress(numbers: Any) -> Any:
+    def progress(numbers: Any, total: int, text: str) -> Any:
         for number in numbers:
             seen.append(number)
             yield number

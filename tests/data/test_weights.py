@@ -122,7 +122,7 @@ def test_count_classes_of_a_folder(tmp_path):
             Image.fromarray(pixels).save(tmp_path / kind / "train" / f"{index}.png")
     (tmp_path / "classes.json").write_text(json.dumps({"classes": ["a", "b"], "void_id": 9}))
     source = sources.open(tmp_path)
-    counts = count_classes(source, progress=lambda items, total: iter(items) if total == 2 else iter(()))
+    counts = count_classes(source, progress=lambda items, total, text: items if total == 2 else ())
     assert counts.pixels.tolist() == [3, 4]
     assert counts.void == 1
     assert count_classes(source, limit=1).pixels.tolist() == [2, 1]

@@ -234,8 +234,8 @@ def test_a_failed_gate_keeps_the_file_and_says_so(toy, val_samples, tmp_path):
         ({"verify": False, "dynamic": "batch"}, "None only"),
         ({"verify": False, "format": "onnx"}, "must end in '.onnx'"),
         ({"verify": False, "size": (1, 64)}, "at least 2"),
-        ({"verify": [], "verify_images": 4}, "at least 8"),
-        ({"verify": False, "precision": "int8", "calibration": [1], "calibration_images": 0}, "at least 1"),
+        ({"verify": [], "verify_images": 4}, "an integer >= 8"),
+        ({"verify": False, "precision": "int8", "calibration": [1], "calibration_images": 0}, "positive"),
     ],
 )
 def test_wrong_arguments_leave_nothing(arguments, match, toy, tmp_path):

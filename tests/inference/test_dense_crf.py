@@ -314,7 +314,7 @@ def test_filters_of_an_image() -> None:
         ({"preset": "deeplab3"}, "`preset` must be one of .*Did you mean 'deeplab"),
         ({"theta_beta": 0}, "`theta_beta` must be a number"),
         ({"iterations": -1}, "`iterations` must be a whole number"),
-        ({"damping": 1.0}, "`damping` must be a number from 0 to 0.999"),
+        ({"damping": 1.0}, "`damping` must be a number >= 0 and <= 0.999"),
         ({"normalization": "before"}, "`normalization` must be one of symmetric, after"),
         ({"compatibility": [[0, 1]]}, "square matrix"),
     ],

@@ -72,7 +72,7 @@ def test_progress_sees_every_sample() -> None:
     given, _ = samples(spec)
     seen: list[str] = []
 
-    def progress(items: Iterable[Sample]) -> Iterator[Sample]:
+    def progress(items: Iterable[Sample], total: int | None, text: str) -> Iterator[Sample]:
         for item in items:
             seen.append(item.name)
             yield item

@@ -112,7 +112,7 @@ def test_region_means_equal_a_loop() -> None:
         ({"method": "slick"}, "Did you mean 'slic'"),
         ({"scale": -1.0}, "`scale` must be a number from 0"),
         ({"sigma": float("nan")}, "`sigma`"),
-        ({"min_size": 0}, "`min_size` must be a whole number from 1"),
+        ({"min_size": 0}, "`min_size` must be a whole number >= 1"),
         ({"n_segments": 2.5}, "`n_segments` must be a whole number"),
         ({"compactness": 0}, "`compactness`"),
         ({"pool": "median"}, "`pool` must be one of mean, majority"),

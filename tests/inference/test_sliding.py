@@ -48,7 +48,7 @@ def test_chosen_pixels_only(mean_form: PatchForm) -> None:
         ({"pixels": [(5, 0)]}, "inside 5 x 6"),
         ({"pixels": [(0, -1)]}, "inside 5 x 6"),
         ({"pixels": []}, "inside 5 x 6"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be a positive integer"),
         ({"head": "instance1"}, "`head` must be one of logits, sum"),
     ],
 )

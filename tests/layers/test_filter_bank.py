@@ -103,7 +103,7 @@ def test_a_stride_takes_the_middle_of_each_block(stride, first) -> None:
 
 
 def test_errors_say_what_to_do() -> None:
-    with pytest.raises(UsageError, match="`kappa` must be a number above 0"):
+    with pytest.raises(UsageError, match="`kappa` must be a number > 0 and <= 16"):
         FilterBank(kappa=0)
     with pytest.raises(UsageError, match=r"CIELab images .* \(None, 100, 100, 1\)"):
         FilterBank()(keras.Input((100, 100, 1)))

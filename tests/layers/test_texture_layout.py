@@ -148,5 +148,5 @@ def test_errors() -> None:
         TextureLayout(10**9, 10**9)  # would draw 32 GB of rectangles
     with pytest.raises(UsageError, match=r"width that is a multiple of its grid 5.*PadToStride"):
         TextureLayout(8, 4, 5)(keras.Input((20, 21, 7)))
-    with pytest.raises(UsageError, match="`temperature` must be positive"):
+    with pytest.raises(UsageError, match="`temperature` must be a positive number"):
         SoftStumps(temperature=0)

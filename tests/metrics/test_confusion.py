@@ -158,7 +158,7 @@ def test_wrong_sums_and_matrices_are_refused():
     for matrix in ([[1, 2]], [[-1, 0], [0, 1]], [[0.5, 0], [0, 1]]):
         with pytest.raises(UsageError, match="square matrix"):
             Confusion.from_matrix(matrix)
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="`num_classes` must be a positive integer"):
         Confusion(0)
 
 

@@ -187,8 +187,8 @@ def test_wrong_arguments_are_named() -> None:
     with pytest.raises(UsageError, match="fixed unpooling has no switches"):
         DeconvNet(unpooling="fixed", switch_temperature=0.5)
     for value in (0, -1.0, "soft", True):
-        with pytest.raises(UsageError, match="`switch_temperature` must be None or a positive number"):
+        with pytest.raises(UsageError, match="`switch_temperature` must be a positive number"):
             DeconvNet(switch_temperature=value)
     for value in (0, 16, 3.0):
-        with pytest.raises(UsageError, match="`fc_kernel` must be an integer from 1 to 15"):
+        with pytest.raises(UsageError, match="`fc_kernel` must be a whole number >= 1 and <= 15"):
             DeconvNet(fc_kernel=value)

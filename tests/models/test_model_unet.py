@@ -61,7 +61,7 @@ def test_forms_that_exclude_each_other_are_refused() -> None:
         UNet(encoder="resnet18", padding="valid")
     with pytest.raises(UsageError, match=r"`padding` must be one of .* Did you mean 'valid'"):
         UNet(padding="vald")
-    with pytest.raises(UsageError, match="`depth` must be an integer from 1 to 6"):
+    with pytest.raises(UsageError, match="`depth` must be a whole number >= 1 and <= 6"):
         UNet(depth=0)
 
 

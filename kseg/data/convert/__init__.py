@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kseg.checks import check_choice
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Options, check_choice_of_unlabeled
 from kseg.data.convert.coco import Coco
@@ -19,8 +20,8 @@ from kseg.data.convert.label_maps import Ade20k, Cityscapes, CvatMasks, KsegFold
 from kseg.data.convert.labelme import Labelme
 from kseg.data.convert.supervisely import Supervisely
 from kseg.data.convert.write import LINKS, Conversion, free_folder, write
-from kseg.data.statistics import Progress
-from kseg.errors import DataError, UsageError, check_choice
+from kseg.errors import DataError, UsageError
+from kseg.progress import Progress
 
 __all__ = ["FORMATS", "LINKS", "Conversion", "convert"]
 
@@ -71,7 +72,7 @@ def convert(
         semantic: paint COCO instances into label maps, instead of keeping `instances_SPLIT.json`.
         link: `"copy"`, `"hard"` (hard links) or `"symlink"`.
         skip_bad: leave out images that cannot be read or are labelled wrongly, and list them.
-        progress: wraps the images, `(items, total) -> items`.
+        progress: wraps the loop over the images.
 
     Raises:
         UsageError: an argument is wrong, or `out` is not free.

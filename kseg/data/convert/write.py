@@ -21,8 +21,9 @@ from kseg.data import images as image_files
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Picture
 from kseg.data.convert.coco import Coco
-from kseg.data.statistics import ClassCounts, Progress, id_counts, parallel
+from kseg.data.statistics import ClassCounts, id_counts, parallel
 from kseg.errors import DataError, UsageError
+from kseg.progress import Progress, silent
 
 LINKS = ("copy", "hard", "symlink")
 _POOL = ".labels"
@@ -198,7 +199,7 @@ def _label_all(reader: Format, pool: Path, as_instances: bool, progress: Progres
     total = len(reader.pictures)
     results = parallel(one, enumerate(reader.pictures))
     done = []
-    for result in progress(results, total) if progress else results:
+    for result in (progress or silent)(results, total, "converting images"):
         if isinstance(result, DataError):
             reader.bad.append(str(result))
         else:

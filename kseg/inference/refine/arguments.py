@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from kseg.errors import UsageError
+from kseg.checks import ANY, Range
 
 EXTRA = "refine"
 
@@ -16,10 +15,6 @@ def checked(name: str, value: float, low: float, high: float, whole: bool = Fals
     Raises:
         UsageError: naming the argument, its range and what was received.
     """
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise UsageError(
-            f"Argument `{name}` must be {kind} from {low:g} to {high:g}. Received: {name}={value!r}"
-        )
-    return int(value) if whole else float(value)
+    if whole and value in ANY and value == int(value):
+        value = int(value)
+    return (int if whole else float)(Range(low, high, whole).check(value, name))

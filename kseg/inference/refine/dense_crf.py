@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kseg.errors import DataError, UsageError, check_choice
+from kseg.checks import check_choice
+from kseg.errors import DataError, UsageError
 from kseg.inference.distributions import log_softmax
 from kseg.inference.geometry import by_channels
 from kseg.inference.refine.arguments import checked

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg import saving
-from kseg.errors import DataError, UsageError, check_choice, did_you_mean
+from kseg.checks import check_choice
+from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.inference.evaluate import Labelled, check_classes
 from kseg.inference.refine import segment_classifier
 from kseg.inference.refine.arguments import checked

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import check_choice
+from kseg.checks import check_choice
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.expansion import Potts, alpha_expansion

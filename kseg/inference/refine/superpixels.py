@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import check_choice, require
+from kseg.checks import check_choice
+from kseg.errors import require
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.refine.arguments import EXTRA, checked
 from kseg.inference.refine.scores import Floats, Image, check_sizes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError, check_choice
+from kseg.checks import check_choice
+from kseg.errors import UsageError
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.scores import Floats, Image, check_sizes

@@ -26,6 +26,7 @@ _NAMES = {
     "verify": "deploy.verification",
     "Verification": "deploy.verification",
     "benchmark": "deploy.benchmarking",
+    "report": "deploy.reporting",
 }
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from deploy.exporting import VerificationFailed, export
     from deploy.formats import FORMATS, NoDeviceError
     from deploy.metadata import embed, load, read_spec
+    from deploy.reporting import report
     from deploy.verification import Verification, verify
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "export",
     "load",
     "read_spec",
+    "report",
     "verify",
 ]
 

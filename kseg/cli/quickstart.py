@@ -68,8 +68,8 @@ def _claim(folder: Path) -> Path:
 
 def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
     """Yield the words of each command; the exports are left out whose libraries are not installed."""
-    from kseg.cli.report import BENCHMARK
-    from kseg.cli.report import EXPORTS as PLACE
+    from deploy.reporting import BENCHMARK
+    from deploy.reporting import EXPORTS as PLACE
     from kseg.data.sources import SAMPLES
 
     run, model = shlex.quote(str(folder)), shlex.quote(str(folder / "model.keras"))

@@ -17,8 +17,8 @@ from PIL import Image
 from kseg import saving, viz
 from kseg.cli import output
 from kseg.cli.main import main
-from kseg.cli.predict import find_images, unique_names
 from kseg.errors import UsageError
+from kseg.inference.image_files import find_images, unique_names
 from kseg.spec import Normalization, Spec, voc_palette
 from kseg.training import TrainConfig
 

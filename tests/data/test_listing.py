@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from kseg import data
-from kseg.cli.predict import find_images
 from kseg.data import check, listing
 from kseg.data.images import read_image
 from kseg.errors import DataError
+from kseg.inference.image_files import find_images
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 

@@ -13,13 +13,12 @@ from fake_tensorrt import PLAN, VERSIONS, fake_cuda, fake_tensorrt
 
 import deploy
 import kseg
-from deploy import formats
+from deploy import formats, reporting
 from deploy.formats import NoDeviceError
 from deploy.tensorrt import container, runtime
 from deploy.tensorrt import export as engine_export
 from deploy.tensorrt import library as trt_library
 from deploy.tensorrt.cuda import bindings, device_name
-from kseg.cli import report
 from kseg.cli.main import main
 from kseg.errors import ArtefactError, MissingExtraError, UsageError
 from kseg.spec import Spec
@@ -276,8 +275,8 @@ def test_an_engine_says_who_made_it_everywhere(name, toy, tmp_path, capfd, monke
     shown = capfd.readouterr().out
     assert "TensorRT-RTX" in shown
     assert trt.__version__ in shown
-    timed = report._Timed(path="m.engine", status="not run: no CUDA device")
-    row = report._export_row(path, report._Benchmark(rows=[timed]))
+    timed = reporting._Timed(path="m.engine", status="not run: no CUDA device")
+    row = reporting._export_row(path, reporting._Benchmark(rows=[timed]))
     assert row["format"] == f"TensorRT-RTX {trt.__version__}"
     assert words["runs_on"] in row["runs on"]
     assert words["needs"] in row["runs on"]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 import pytest
-from kseg.training.feeds import CROPS
 from test_train import assert_same_training, config, make_folder
 
 from kseg.cli import train as command
@@ -18,6 +17,7 @@ from kseg.errors import UsageError
 from kseg.training import schedules, train
 from kseg.training.config import OPTIONS, TrainConfig
 from kseg.training.config_file import read_arguments
+from kseg.training.feeds import CROPS
 from kseg.training.optimizers import OPTIMIZERS, SCHEDULES
 
 YAML = """\

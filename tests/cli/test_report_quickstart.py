@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import deploy
 import kseg
 from kseg.cli import main as cli
 from kseg.cli import quickstart
@@ -62,6 +63,21 @@ def test_report_finds_the_data_by_run_json_and_scores_it(run_folder: Path) -> No
     page = (run_folder / "report.html").read_text()
     assert "on squares</title>" in page
     assert 'src="http' not in page
+
+
+def test_a_report_can_be_written_from_python(run_folder: Path) -> None:
+    looped: list[str] = []
+
+    def progress(items, total, text):
+        looped.append(f"{text}: {total}")
+        return items
+
+    page, summary = deploy.report(run_folder, examples=1, progress=progress)
+    assert page == run_folder / "report.html"
+    assert page.is_file()
+    assert json.loads(page.with_suffix(".json").read_text())["scores"].keys() == summary["scores"].keys()
+    assert looped
+    assert all(text.startswith("scoring ") for text in looped)
 
 
 def test_a_report_names_no_absolute_path(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from kseg import saving
 from kseg.progress import Say
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
+from kseg.training.batch_norm_statistics import reestimate_batch_norm
 from kseg.training.compiled import evaluation
 from kseg.training.config import TrainConfig
 from kseg.training.feeds import Feeds
 from kseg.training.precision import dtype_policy
-from kseg.training.reestimate import reestimate_batch_norm
 from kseg.training.settled import Ground, Settled
 
 

@@ -23,6 +23,7 @@ from kseg.progress import Say, to_stderr
 from kseg.spec import Spec
 from kseg.training import checkpoint, record, tracking
 from kseg.training.averaging import AverageWeights
+from kseg.training.batch_norm_statistics import check_reestimable
 from kseg.training.batch_size import OutOfMemoryError
 from kseg.training.best_model import BestModel
 from kseg.training.callbacks import (
@@ -38,7 +39,6 @@ from kseg.training.compiled import Compiled, Networks
 from kseg.training.config import TrainConfig
 from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
 from kseg.training.feeds import Feeds
-from kseg.training.reestimate import check_reestimable
 from kseg.training.settled import Ground, Settled, look
 from kseg.training.starting_weights import begin
 from kseg.training.trials import Trial, settle

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from kseg.errors import DataError, UsageError
 from kseg.layers import BatchNormalization
-from kseg.training.reestimate import reestimate_batch_norm
+from kseg.training.batch_norm_statistics import reestimate_batch_norm
 
 
 def _network(kind: Any = BatchNormalization) -> keras.Model:

@@ -239,6 +239,12 @@ def _read_stages(path: Path) -> None:
     read_stages(str(path), {"out": str(path.parent / "out"), "data": "d"})
 
 
+def _read_config(path: Path) -> None:
+    from kseg.training.config_file import read_arguments
+
+    read_arguments(path)
+
+
 def _read_arguments(model: str) -> Callable[[Path], object]:
     def read(path: Path) -> object:
         import keras
@@ -284,6 +290,8 @@ TARGETS = (
     Target("checkpoint", "state.npz", spoil_checkpoint, _read_checkpoint, _unless_sealed_again()),
     Target("run.json", "run.json", spoil_record, _read_run),
     Target("stages.json", "stages.json", spoil_record, _read_stages),
+    # JSON is YAML: the same mutations reach PyYAML.
+    Target("config.yaml", "config.yaml", spoil_record, _read_config),
     Target("history.csv", "history.csv", spoil_csv, _read_history),
     Target("spec", "spec.json", spoil_record, _read_spec),
     *(Target(f"{name} arguments", "a.json", spoil_record, _read_arguments(name)) for name in ARGUMENTS),
@@ -335,6 +343,7 @@ def make_seeds(folder: Path) -> dict[str, bytes]:
         "checkpoint": (folder / checkpoint.FILE).read_bytes(),
         "run.json": json.dumps(run).encode(),
         "stages.json": json.dumps(stages).encode(),
+        "config.yaml": json.dumps({"epochs": 1, "size": [16, 24], "loss": "dice", **small}).encode(),
         "history.csv": b"epoch,loss,val_loss,learning_rate\n0,1.5,,0.01\n1,1.25,1.5,0.02\n",
         "spec": SPEC.to_json().encode(),
         **{

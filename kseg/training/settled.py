@@ -41,9 +41,9 @@ SETTLED = ("num_classes", "input_shape", "weights", "init_from")
 ASPECT_TOLERANCE = 0.02
 
 
-@dataclass(frozen=True)
-class Ground:
-    """What arguments, data and the weights to start from say, before anything is fed or tried.
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What arguments, data and the weights to start from say.
 
     Args:
         architecture: registered model name.
@@ -52,11 +52,6 @@ class Ground:
         crop: training size.
         image_size: median height and width of the images in the data; None where crops of objects are trained
             on.
-        samples: what is trained on, at the network's scale: images, or crops of them.
-        counts: its pixels per class.
-        held_out: samples to validate on; None when the data has no val split.
-        patch: the network's form on patches, its weights without values; None: no patches are trained on, or
-            it has none.
         data_record: source, fingerprint and counts.
     """
 
@@ -65,11 +60,25 @@ class Ground:
     spec: Spec
     crop: Size
     image_size: Size | None
+    data_record: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground(Known):
+    """What is there before anything is fed or tried.
+
+    Args:
+        samples: what is trained on, at the network's scale: images, or crops of them.
+        counts: its pixels per class.
+        held_out: samples to validate on; None when the data has no val split.
+        patch: the network's form on patches, its weights without values; None: no patches are trained on, or
+            it has none.
+    """
+
     samples: Sequence[Any]
     counts: ClassCounts
     held_out: Sequence[Any] | None
     patch: PatchForm | None
-    data_record: dict[str, Any]
 
     def build(self, weights: str | None = None) -> keras.Model:
         """Build the network with unknown height and width, under the current dtype policy."""
@@ -77,24 +86,17 @@ class Ground:
         return models.create(self.architecture, input_shape=(None, None, 3), **self.arguments, **optional)
 
 
-@dataclass(frozen=True)
-class Settled:
+@dataclass(frozen=True, kw_only=True)
+class Settled(Known):
     """The settled values of a run: nothing in it lives, and nothing of it changes.
 
     Args:
-        architecture: registered model name.
-        arguments: keyword arguments of the model, weights and input shape left out.
-        spec: of the data, with input size and normalisation.
-        crop: training size.
-        image_size: median height and width of the images in the data; None where crops of objects are trained
-            on.
         class_weights: one per class, or None.
         steps_per_epoch: batches per epoch.
         images_per_epoch: images per epoch.
         total_steps: steps of the whole run.
         ema: momentum of the averaged weights, 0 for none.
         validated_epochs: epochs (from 1) after which the model is validated.
-        data_record: source, fingerprint and counts.
         batch_size: images per step.
         batch_reason: why this batch size, in one line; empty when it was given.
         precision: dtype policy.
@@ -103,18 +105,12 @@ class Settled:
         jit_reason: why, in one line.
     """
 
-    architecture: str
-    arguments: dict[str, Any]
-    spec: Spec
-    crop: Size
-    image_size: Size | None
     class_weights: list[float] | None
     steps_per_epoch: int
     images_per_epoch: int
     total_steps: int
     ema: float
     validated_epochs: list[int]
-    data_record: dict[str, Any]
     batch_size: int
     batch_reason: str = ""
     precision: str = "float32"
@@ -310,18 +306,13 @@ def settle_numbers(config: TrainConfig, ground: Ground, feeds: Feeds, batch_size
     total = steps * config.epochs
     every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
     return Settled(
-        architecture=ground.architecture,
-        arguments=ground.arguments,
-        spec=ground.spec,
-        crop=ground.crop,
-        image_size=ground.image_size,
+        **{item.name: getattr(ground, item.name) for item in dataclasses.fields(Known)},
         class_weights=_class_weights(config, ground.counts, batch_size),
         steps_per_epoch=steps,
         images_per_epoch=_items(feeds.batches, batch_size),
         total_steps=total,
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
-        data_record=ground.data_record,
         batch_size=batch_size,
     )
 

@@ -54,15 +54,15 @@ def settle(
             batch_reason=kept.get("batch_reason", ""),
         ), feeds
     trial = Trial(config, networks, settled, feeds)
-    choice = trial.precision()
+    choice = trial.choose_precision()
     networks.keep(choice.policy)
-    found = {"precision": choice.policy, "precision_reason": choice.reason}
+    found: dict[str, Any] = {"precision": choice.policy, "precision_reason": choice.reason}
     trial = dataclasses.replace(trial, settled=dataclasses.replace(settled, **found))
-    compilation = trial.compilation()
+    compilation = trial.choose_compilation()
     found |= {"jit": compilation.jit, "jit_reason": compilation.reason}
     settled = dataclasses.replace(settled, **found)
     if searched:
-        best = dataclasses.replace(trial, settled=settled).batch_size()
+        best = dataclasses.replace(trial, settled=settled).find_batch_size()
         # The number of steps, and what follows from it, are those of this batch size.
         feeds = make_feeds(config, ground, best.size)
         settled = settle_numbers(config, ground, feeds, best.size)
@@ -87,7 +87,7 @@ class Trial:
     settled: Settled
     feeds: Feeds
 
-    def precision(self) -> precision.Choice:
+    def choose_precision(self) -> precision.Choice:
         """Return the dtype policy of the run, timed where it is to be found and the run is long enough."""
         steps = self.settled.total_steps
         if self.config.precision != AUTO:
@@ -96,7 +96,7 @@ class Trial:
             return precision.Choice("float32", f"a run of {steps} steps is too short to time others")
         return self.explained(lambda: precision.choose(self._form_under, self._batch()))
 
-    def compilation(self) -> precision.Compilation:
+    def choose_compilation(self) -> precision.Compilation:
         """Return whether the run's steps are compiled by XLA."""
         known = precision.compilation()
         steps = self.settled.total_steps
@@ -108,7 +108,7 @@ class Trial:
             return precision.Compilation(False, f"a run of {steps} steps is too short to time XLA")
         return self.explained(lambda: precision.choose_compilation(self._form_by, self._batch()))
 
-    def batch_size(self) -> batch_size.Found:
+    def find_batch_size(self) -> batch_size.Found:
         """Return the batch size for `--batch-size auto`, found by training steps of the run's own network.
 
         At most 256 images, an eighth of an epoch, and what the CPU's free memory is estimated to hold are

@@ -48,7 +48,7 @@ def coarse_scores(model: keras.Model) -> Coarse:
     import keras
 
     from kseg.layers import BilinearUpsampling, CropLike, TransposedConv
-    from kseg.models.fcn_parts import PickOutput
+    from kseg.models.semantic.fcn_parts import PickOutput
 
     last = _maker(model.outputs[0])
     if isinstance(last, PickOutput):

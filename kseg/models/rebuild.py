@@ -10,8 +10,8 @@ import keras
 from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
 from kseg.keras_file import at_most_weights
-from kseg.models.fcn_parts import GEOMETRIC
 from kseg.models.registry import create, learned
+from kseg.models.semantic.fcn_parts import GEOMETRIC
 from kseg.models.transfer import shared, transfer
 from kseg.spec import Spec
 

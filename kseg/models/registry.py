@@ -1,6 +1,6 @@
 """The one table of architectures: how a network is found by name, checked, built and described.
 
-A new architecture is one module with a decorated function, one import line in
+A new architecture is one module with a decorated function (in `kseg/models/semantic/`), one import line in
 `kseg/models/__init__.py` and one test file.
 """
 

@@ -15,8 +15,8 @@ from kseg import data, models
 from kseg.data import conditions
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
-from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
+from kseg.models.semantic.fcn_parts import SEMANTIC
 from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig, check_step

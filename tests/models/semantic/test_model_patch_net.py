@@ -15,8 +15,8 @@ from kseg.errors import UsageError
 from kseg.inference.sliding import sliding_window
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
 from kseg.models import PatchNet, flops, forms
-from kseg.models.chain import Chain
-from kseg.models.patch_nets import border, dense_network
+from kseg.models.parts.chain import Chain
+from kseg.models.parts.patchwise import border, dense_network
 from kseg.models.summary import parameters, shapes_only
 
 

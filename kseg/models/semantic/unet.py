@@ -11,7 +11,7 @@ from kseg import encoders
 from kseg.encoders.registry import ENCODERS
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BilinearUpsampling, PadToStride
-from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
+from kseg.models.parts.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
 from kseg.models.registry import register
 
 WIDTH = 64  # channels of the first level; each level doubles them

@@ -20,7 +20,7 @@ from kseg.training import TrainConfig
 from kseg.training.normalizing import settle_versions
 from kseg.training.start import init_from
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
+REFERENCES = Path(__file__).resolve().parents[2] / "references"
 sys.path.insert(0, str(REFERENCES))
 import torchvision_weights  # noqa: E402
 

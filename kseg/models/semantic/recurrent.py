@@ -27,9 +27,9 @@ from kseg.layers import (
 )
 from kseg.layers.arguments import flag
 from kseg.models import forms
-from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
-from kseg.models.chain import Chain, check_output_stride
-from kseg.models.patch_nets import EVALUATORS, border, dense_network, enlarged
+from kseg.models.parts.blocks import channels, check_whole, image_input, load_own_weights
+from kseg.models.parts.chain import Chain, check_output_stride
+from kseg.models.parts.patchwise import EVALUATORS, border, dense_network, enlarged
 from kseg.models.registry import register
 
 PAPER = "Pinheiro, Collobert, Recurrent Convolutional Neural Networks for Scene Labeling, ICML 2014"

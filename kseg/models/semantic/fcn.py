@@ -17,11 +17,11 @@ import keras
 
 from kseg import encoders
 from kseg.errors import UsageError
-from kseg.models import fcn_parts as parts
-from kseg.models.blocks import image_input
-from kseg.models.fcn_parts import GEOMETRIC, SEMANTIC, Form, Scored
 from kseg.models.forms import MAIN, Head, attach
+from kseg.models.parts.blocks import image_input
 from kseg.models.registry import register
+from kseg.models.semantic import fcn_parts as parts
+from kseg.models.semantic.fcn_parts import GEOMETRIC, SEMANTIC, Form, Scored
 from kseg.models.transfer import transfer
 
 PAPER = "Long, Shelhamer, Darrell, Fully Convolutional Networks, CVPR 2015 and PAMI 2016"

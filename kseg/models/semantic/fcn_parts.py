@@ -12,7 +12,7 @@ from keras import layers
 from kseg import encoders
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PadToStride, TransposedConv
-from kseg.models.blocks import channels, check_whole, conv_bn_relu
+from kseg.models.parts.blocks import channels, check_whole, conv_bn_relu
 
 PADDINGS = ("same", "paper")
 UPSAMPLINGS = ("fixed", "learned", "learned_all")

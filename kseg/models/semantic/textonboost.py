@@ -15,7 +15,7 @@ from kseg.layers.filter_bank import FilterBank
 from kseg.layers.mirror import MirrorBorder
 from kseg.layers.textons import Textons
 from kseg.layers.texture_layout import SoftStumps, TextureLayout
-from kseg.models.blocks import check_whole, classify, image_input
+from kseg.models.parts.blocks import check_whole, classify, image_input
 from kseg.models.registry import register
 
 HEADS = ("stumps", "linear", "mlp")

@@ -11,7 +11,7 @@ from kseg import encoders
 from kseg.encoders.registry import ENCODERS
 from kseg.errors import check_choice
 from kseg.layers import BilinearUpsampling, CropLike, PadToStride
-from kseg.models.blocks import channels, conv_bn_relu, image_input
+from kseg.models.parts.blocks import channels, conv_bn_relu, image_input
 from kseg.models.registry import register
 
 HEAD = 128

@@ -9,7 +9,7 @@ The members differ in the maps that they score; arguments and documentation are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ import keras
 
 from kseg import encoders
 from kseg.errors import UsageError
+from kseg.layers import PickOutput
 from kseg.models.forms import MAIN, Head, attach
 from kseg.models.parts.blocks import image_input
-from kseg.models.registry import register
+from kseg.models.registry import Unions, register
 from kseg.models.semantic import fcn_parts as parts
 from kseg.models.semantic.fcn_parts import GEOMETRIC, SEMANTIC, Form, Scored
 from kseg.models.transfer import transfer
@@ -135,7 +136,7 @@ def _network(
         else:
             semantic = score(num_classes, "", SEMANTIC)
             geometric = score(geometric_classes, f"_{GEOMETRIC}", GEOMETRIC)
-            picked = parts.PickOutput(int(output_head == GEOMETRIC), dtype="float32", name=MAIN)
+            picked = PickOutput(int(output_head == GEOMETRIC), dtype="float32", name=MAIN)
             model = keras.Model(image, picked([semantic, geometric]), name=title)
             if output_head == SEMANTIC:
                 attach(model, heads=[Head(GEOMETRIC, geometric, labels=tuple(geometric_labels or ()))])
@@ -150,7 +151,16 @@ def _network(
         name=member.name,
         encoder="alexnet" if member.only else "resnet18",
     )
-    return register(paper=PAPER, output_stride=member.finest, aliases=aliases)(build)
+    return register(
+        paper=PAPER, output_stride=member.finest, aliases=aliases, views={"output_head": _unions}
+    )(build)
+
+
+def _unions(arguments: Mapping[str, Any]) -> Unions | None:
+    """Return what the second head tells apart, where it is the one that is shown."""
+    if arguments["output_head"] != GEOMETRIC:
+        return None
+    return arguments["geometric_labels"], arguments["geometric_classes"]
 
 
 def _start(network: str, source: Any, model: keras.Model) -> None:

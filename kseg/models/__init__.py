@@ -1,7 +1,7 @@
 """Networks: each a function that returns a functional `keras.Model`, in the manner of keras.applications.
 
-`semantic/` holds those that give a class to every pixel, `parts/` what several are made of; beside them are the
-tools that find, build, rebuild and count networks.
+`semantic/` holds those that give a class to every pixel, `parts/` what several are made of; beside them are
+the tools that find, build, rebuild and count networks.
 """
 
 from kseg.models.dcgan import DCGANGenerator

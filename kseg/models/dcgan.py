@@ -13,7 +13,8 @@ from keras import layers
 
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, TransposedConv
-from kseg.models.parts.blocks import channels, check_whole
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import check_whole
 
 SEED_SIZE = 4
 CHANNELS = (1024, 512, 256, 128)

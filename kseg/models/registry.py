@@ -260,7 +260,7 @@ def learned(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def untrained(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the arguments that only choose what a network shows (`Entry.views`) and are not at their default.
+    """Return the arguments that only choose what a network shows (`Entry.views`), and do not as in training.
 
     Returns:
         Name -> (value, the default, with which the network is trained).

@@ -11,7 +11,8 @@ from keras import layers
 from kseg import encoders
 from kseg.errors import UsageError, check_choice
 from kseg.layers import BatchNormalization, CropLike, MaxPoolWithSwitches, PadToStride, Unpool
-from kseg.models.parts.blocks import channels, image_input
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import image_input
 from kseg.models.registry import register
 
 STRIDE = 32

@@ -10,8 +10,9 @@ from keras import layers
 
 from kseg import encoders
 from kseg.errors import UsageError, check_choice
-from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PadToStride, TransposedConv
-from kseg.models.parts.blocks import channels, check_whole, conv_bn_relu
+from kseg.layers import BilinearUpsampling, CropLike, FixedScale, TransposedConv
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import check_whole, conv_bn_relu
 
 PADDINGS = ("same", "paper")
 UPSAMPLINGS = ("fixed", "learned", "learned_all")
@@ -82,7 +83,7 @@ def features(form: Form, image: Any, weights: str | None, width: float) -> dict[
     """Features of the encoder by stride."""
     if form.is_paper:
         return encoders.build(form.encoder, image, weights=weights, width=width, first_pad=BORDER)
-    return encoders.build(form.encoder, PadToStride(32, name="pad")(image), weights=weights, width=width)
+    return encoders.features(form.encoder, image, weights=weights, width=width)
 
 
 def fully_connected(form: Form, x: Any, count: int | None, width: float, dropout: float) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
-from kseg.models.parts.blocks import channels, load_own_weights
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import load_own_weights
 from kseg.models.parts.chain import Chain
 from kseg.models.parts.patchwise import dense_network
 from kseg.models.registry import register

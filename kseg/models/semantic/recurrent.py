@@ -26,8 +26,9 @@ from kseg.layers import (
     Subsample,
 )
 from kseg.layers.arguments import flag
+from kseg.layers.widths import channels
 from kseg.models import forms
-from kseg.models.parts.blocks import channels, check_whole, image_input, load_own_weights
+from kseg.models.parts.blocks import check_whole, image_input, load_own_weights
 from kseg.models.parts.chain import Chain, check_output_stride
 from kseg.models.parts.patchwise import EVALUATORS, border, dense_network, enlarged
 from kseg.models.registry import register

@@ -10,27 +10,58 @@ The members differ in the maps that they score; arguments and documentation are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+from keras import layers
 
 from kseg import encoders
-from kseg.errors import UsageError
-from kseg.layers import PickOutput
+from kseg.errors import UsageError, check_choice
+from kseg.layers import BilinearUpsampling, CropLike, FixedScale, PickOutput, TransposedConv
+from kseg.layers.widths import channels
 from kseg.models.forms import MAIN, Head, attach
-from kseg.models.parts.blocks import image_input
+from kseg.models.parts.blocks import check_whole, conv_bn_relu, image_input
 from kseg.models.registry import Unions, register
-from kseg.models.semantic import fcn_parts as parts
-from kseg.models.semantic.fcn_parts import GEOMETRIC, SEMANTIC, Form, Scored
 from kseg.models.transfer import transfer
 
 PAPER = "Long, Shelhamer, Darrell, Fully Convolutional Networks, CVPR 2015 and PAMI 2016"
-AT_ONCE_SCALES = {16: 1e-2, 8: 1e-4}
+PADDINGS = ("same", "paper")
+UPSAMPLINGS = ("fixed", "learned", "learned_all")
+# What the paper calls the two labelings of SIFT Flow: values of `output_head`, names of layers, in files.
+FIRST, SECOND = HEADS = ("semantic", "geometric")
+BORDER = 100
+FC6_KERNEL = {"vgg16": 7, "alexnet": 6}
+FC_CHANNELS = 4096
+THIN_HEAD = 512  # over encoders that are batch-normalised and deep enough without fc6 and fc7
+LAST_OFFSET = {32: 19, 16: 27, 8: 31}  # stride of the last enlargement -> crop offset behind it
+ALEXNET_OFFSET, ALEXNET_KERNEL = 18, 63
+
+
+class _Skip(NamedTuple):
+    """A pool whose scores are added to coarser ones."""
+
+    stride: int
+    level: int
+    enlargement: str  # name of the layer that brings the coarser scores to this stride
+    offset: int  # of the crop of its scores, in the paper's form
+    scale: float  # of its features, where all is trained at once
+
+
+SKIPS = (_Skip(16, 4, "upscore2", 5, 1e-2), _Skip(8, 3, "upscore_pool4", 9, 1e-4))
+
+
+class _Form(NamedTuple):
+    """The choices that every layer of one network depends on."""
+
+    finest: int  # stride of the finest scored map
+    encoder: str
+    paper: bool  # borders and crops of the authors' release
+    upsampling: str
+
 
 _DOCUMENTATION = """{summary}
 
-    {detail}Args:
+    Args:
         input_shape: `(H, W, 3)`; H and W may be None (any size).
         num_classes: number of logits per pixel.
         encoder: a name of `kseg.encoders`. VGG-16 and AlexNet are followed by fc6 and fc7; the others, which
@@ -69,44 +100,30 @@ _DOCUMENTATION = """{summary}
     """
 
 
-@dataclass(frozen=True)
-class _Member:
-    """What distinguishes one network of the family.
+def _member(
+    network: str,
+    summary: str,
+    *,
+    finest: int,
+    aliases: tuple[str, ...],
+    default_encoder: str = "vgg16",
+    at_once: bool = False,
+) -> Callable[..., keras.Model]:
+    """Return the registered function that builds one member of the family.
 
     Args:
-        name: public name.
+        network: public name.
+        summary: how its documentation begins.
         finest: stride of the finest scored map.
-        encoder: the default.
+        aliases: see `register`.
+        default_encoder: the only one for AlexNet.
         at_once: whether the pools are scaled before they are scored, over an encoder without normalisation.
-        only: the one encoder that is allowed, if there is one.
     """
-
-    name: str
-    finest: int
-    encoder: str = "vgg16"
-    at_once: bool = False
-    only: str | None = None
-
-    def resolve(self, encoder: str) -> str:
-        """Return the registered name of `encoder`, or say that this network is over another one."""
-        found = encoders.resolve(encoder)
-        if self.only is not None and found != self.only:
-            raise UsageError(
-                f"{self.name}: argument `encoder` must be '{self.only}'. Received: encoder={encoder!r}. "
-                "Use FCN32s for another encoder."
-            )
-        return found
-
-
-def _network(
-    member: _Member, summary: str, *, detail: str = "", aliases: tuple[str, ...]
-) -> Callable[..., keras.Model]:
-    """Return the registered function that builds `member`."""
 
     def build(
         input_shape: tuple[int | None, int | None, int] = (None, None, 3),
         num_classes: int = 21,
-        encoder: str = member.encoder,
+        encoder: str = default_encoder,
         weights: str | None = None,
         width: float = 1.0,
         dropout: float = 0.5,
@@ -116,51 +133,159 @@ def _network(
         name: str | None = None,
         geometric_classes: int | None = None,
         geometric_labels: Sequence[int] | None = None,
-        output_head: str = SEMANTIC,
+        output_head: str = FIRST,
         init_from: keras.Model | None = None,
     ) -> keras.Model:
-        form = Form(member.name, member.finest, member.resolve(encoder), padding, upsampling)
-        form.check()
-        parts.check_heads(member.name, num_classes, geometric_classes, geometric_labels, output_head)
+        key = encoders.resolve(encoder)
+        if default_encoder == "alexnet" and key != "alexnet":
+            raise UsageError(
+                f"{network}: argument `encoder` must be 'alexnet'. Received: encoder={encoder!r}. "
+                "Use FCN32s for another encoder."
+            )
+        _check(network, finest, key, padding, upsampling)
+        _check_heads(network, num_classes, geometric_classes, geometric_labels, output_head)
+        form = _Form(finest, key, padding == "paper", upsampling)
         image = image_input(input_shape)
-        features = parts.features(form, image, weights, width)
-        fc7 = parts.fully_connected(form, features[32], head_channels, width, dropout)
-        pools = parts.pools(form, features, AT_ONCE_SCALES if member.at_once and form.has_fc else {})
-
-        def score(classes: int, suffix: str, output: str) -> Any:
-            return parts.logits(form, Scored(classes, suffix, output), fc7, pools, image)
-
-        title = name or member.name.lower()
-        if geometric_classes is None:
-            model = keras.Model(image, score(num_classes, "", MAIN), name=title)
+        if form.paper:
+            features = encoders.build(key, image, weights=weights, width=width, first_pad=BORDER)
         else:
-            semantic = score(num_classes, "", SEMANTIC)
-            geometric = score(geometric_classes, f"_{GEOMETRIC}", GEOMETRIC)
-            picked = PickOutput(int(output_head == GEOMETRIC), dtype="float32", name=MAIN)
-            model = keras.Model(image, picked([semantic, geometric]), name=title)
-            if output_head == SEMANTIC:
-                attach(model, heads=[Head(GEOMETRIC, geometric, labels=tuple(geometric_labels or ()))])
+            features = encoders.features(key, image, weights=weights, width=width)
+        fc7 = _fully_connected(network, form, features[32], head_channels, width, dropout)
+        pools = {skip: features[skip.stride] for skip in SKIPS if skip.stride >= finest}
+        if at_once and key in FC6_KERNEL:
+            for skip, x in pools.items():
+                pools[skip] = FixedScale(skip.scale, dtype="float32", name=f"scale_pool{skip.level}")(x)
+
+        title = name or network.lower()
+        if geometric_classes is None:
+            model = keras.Model(image, _logits(form, fc7, pools, image, num_classes, "", MAIN), name=title)
+        else:
+            first = _logits(form, fc7, pools, image, num_classes, "", FIRST)
+            second = _logits(form, fc7, pools, image, geometric_classes, f"_{SECOND}", SECOND)
+            shown = PickOutput(HEADS.index(output_head), dtype="float32", name=MAIN)([first, second])
+            model = keras.Model(image, shown, name=title)
+            if output_head == FIRST:
+                attach(model, heads=[Head(SECOND, second, labels=tuple(geometric_labels or ()))])
         if init_from is not None:
-            _start(member.name, init_from, model)
+            _start(network, init_from, model)
         return model
 
-    build.__name__ = build.__qualname__ = member.name
-    build.__doc__ = _DOCUMENTATION.format(
-        summary=summary,
-        detail=f"{detail}\n\n    " if detail else "",
-        name=member.name,
-        encoder="alexnet" if member.only else "resnet18",
-    )
-    return register(
-        paper=PAPER, output_stride=member.finest, aliases=aliases, views={"output_head": _unions}
-    )(build)
+    build.__name__ = build.__qualname__ = network
+    example = "alexnet" if default_encoder == "alexnet" else "resnet18"
+    build.__doc__ = _DOCUMENTATION.format(summary=summary, name=network, encoder=example)
+    return register(paper=PAPER, output_stride=finest, aliases=aliases, views={"output_head": _unions})(build)
 
 
 def _unions(arguments: Mapping[str, Any]) -> Unions | None:
     """Return what the second head tells apart, where it is the one that is shown."""
-    if arguments["output_head"] != GEOMETRIC:
+    if arguments["output_head"] != SECOND:
         return None
     return arguments["geometric_labels"], arguments["geometric_classes"]
+
+
+def _fully_connected(
+    network: str, form: _Form, x: Any, count: int | None, width: float, dropout: float
+) -> Any:
+    """fc6 and fc7 as convolutions, or one thin 1x1 convolution over a batch-normalised encoder."""
+    kernel = FC6_KERNEL.get(form.encoder)
+    if count is None:
+        count = channels(FC_CHANNELS if kernel else THIN_HEAD, width)
+    check_whole(network, "head_channels", count)
+    if kernel is None:
+        x = conv_bn_relu(x, count, 1, name="fc6")
+        return layers.Dropout(dropout, name="fc6_dropout")(x) if dropout else x
+    for name, side in (("fc6", kernel), ("fc7", 1)):
+        x = layers.Conv2D(
+            count,
+            side,
+            padding="valid" if form.paper else "same",
+            activation="relu",
+            kernel_initializer="he_uniform",
+            name=name,
+        )(x)
+        if dropout:
+            x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    return x
+
+
+def _logits(
+    form: _Form, fc7: Any, pools: Mapping[_Skip, Any], image: Any, classes: int, suffix: str, output: str
+) -> Any:
+    """Score fc7 and the pools, add up, enlarge to the image: `(B, H, W, classes)` float32.
+
+    Args:
+        suffix: behind the names of the layers.
+        output: name of the layer that crops the logits to the image.
+    """
+
+    def score(x: Any, name: str) -> Any:
+        # Starts at zero, so that a new skip changes nothing at first.
+        return layers.Conv2D(classes, 1, kernel_initializer="zeros", dtype="float32", name=name + suffix)(x)
+
+    x = score(fc7, "score_fr")
+    for skip, pool in pools.items():
+        x = _enlarge(form, x, 2, skip.enlargement + suffix, last=False)
+        added = score(pool, f"score_pool{skip.level}")
+        if form.paper:
+            crop = CropLike(skip.offset, dtype="float32", name=f"score_pool{skip.level}c{suffix}")
+            added = crop([added, x])
+        x = layers.Add(dtype="float32", name=f"fuse_pool{skip.level}{suffix}")([x, added])
+    x = _enlarge(form, x, form.finest, f"upscore{form.finest}{suffix}", last=bool(pools))
+    offset = ALEXNET_OFFSET if form.encoder == "alexnet" else LAST_OFFSET[form.finest]
+    return CropLike(offset if form.paper else 0, dtype="float32", name=output)([x, image])
+
+
+def _enlarge(form: _Form, x: Any, factor: int, name: str, *, last: bool) -> Any:
+    """Bilinear enlargement, fixed or learned from there; "learned" leaves the last of several fixed."""
+    learned = form.upsampling == "learned_all" or (form.upsampling == "learned" and not last)
+    if not form.paper and not learned:
+        return BilinearUpsampling(factor, dtype="float32", name=name)(x)
+    return TransposedConv(
+        kernel_size=ALEXNET_KERNEL if form.paper and form.encoder == "alexnet" else 2 * factor,
+        strides=factor,
+        padding="valid" if form.paper else "same",
+        learnable=learned,
+        dtype="float32",
+        name=name,
+    )(x)
+
+
+def _check(network: str, finest: int, encoder: str, padding: str, upsampling: str) -> None:
+    """Raise a UsageError for choices that exclude each other."""
+    check_choice("padding", padding, PADDINGS, network)
+    check_choice("upsampling", upsampling, UPSAMPLINGS, network)
+    if padding == "paper" and encoder not in FC6_KERNEL:
+        raise UsageError(
+            f"{network}: padding='paper' is defined for the encoders vgg16 and alexnet. "
+            f"Received: encoder={encoder!r}. Use padding='same'."
+        )
+    if padding == "paper" and encoder == "alexnet" and finest < 32:
+        raise UsageError(
+            f"{network}: the paper has no skips over AlexNet. Received: encoder='alexnet', "
+            "padding='paper'. Use FCNAlexNet, or padding='same'."
+        )
+
+
+def _check_heads(
+    network: str, num_classes: int, count: int | None, labels: Sequence[int] | None, output: str
+) -> None:
+    """Raise a UsageError when the arguments of the second head do not fit each other."""
+    check_choice("output_head", output, HEADS, network)
+    if count is None:
+        if labels is not None or output == SECOND:
+            raise UsageError(
+                f"{network}: a second head needs geometric_classes, its number of classes. Received: "
+                f"geometric_classes=None, geometric_labels={labels!r}, output_head={output!r}"
+            )
+        return
+    check_whole(network, "geometric_classes", count)
+    listed = list(labels) if isinstance(labels, (list, tuple)) else []
+    whole = all(type(item) is int and 0 <= item < count for item in listed)
+    if len(listed) != num_classes or not whole:
+        raise UsageError(
+            f"{network}: argument `geometric_labels` must give each of the {num_classes} classes its "
+            f"geometric class, 0 to {count - 1}. Received: geometric_labels={labels!r}"
+        )
 
 
 def _start(network: str, source: Any, model: keras.Model) -> None:
@@ -184,30 +309,38 @@ def _start(network: str, source: Any, model: keras.Model) -> None:
         )
 
 
-FCN32s = _network(
-    _Member("FCN32s", 32),
+FCN32s = _member(
+    "FCN32s",
     "FCN-32s: scores at stride 32, enlarged in one step. 134,346,581 parameters over VGG-16.",
+    finest=32,
     aliases=("fcn-32",),
 )
-FCN16s = _network(
-    _Member("FCN16s", 16),
+FCN16s = _member(
+    "FCN16s",
     "FCN-16s: the scores of pool4 are added at stride 16. 134,357,354 parameters over VGG-16.",
+    finest=16,
     aliases=("fcn-16",),
 )
-FCN8s = _network(
-    _Member("FCN8s", 8),
+FCN8s = _member(
+    "FCN8s",
     "FCN-8s: the scores of pool4 and pool3 are added at strides 16 and 8. 134,362,751 parameters.",
+    finest=8,
     aliases=("fcn", "fcn-8"),
 )
-FCN8sAtOnce = _network(
-    _Member("FCN8sAtOnce", 8, at_once=True),
-    "FCN-8s trained in one stage: pool4 and pool3 are scaled by 0.01 and 0.0001 before they are scored.",
-    detail="The scales fit VGG-16, whose activations grow to hundreds; over a batch-normalised encoder they "
-    "are left out.",
+FCN8sAtOnce = _member(
+    "FCN8sAtOnce",
+    """FCN-8s trained in one stage: pool4 and pool3 are scaled by 0.01 and 0.0001 before they are scored.
+
+    The scales fit VGG-16, whose activations grow to hundreds; over a batch-normalised encoder they are left
+    out.""",
+    finest=8,
     aliases=("fcn-8s-at-once", "fcn8satonce"),
+    at_once=True,
 )
-FCNAlexNet = _network(
-    _Member("FCNAlexNet", 32, encoder="alexnet", only="alexnet"),
+FCNAlexNet = _member(
+    "FCNAlexNet",
     "FCN-AlexNet: FCN-32s over AlexNet, the small one of the paper. 56,954,261 parameters.",
+    finest=32,
     aliases=("voc-fcn-alexnet", "fcn-caffenet"),
+    default_encoder="alexnet",
 )

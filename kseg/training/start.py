@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from kseg import saving
+from kseg.layers.protocols import adapting, annealing
 from kseg.models.registry import learned
 from kseg.models.transfer import transfer
 
@@ -45,7 +46,7 @@ def adapt(
     images: int = ADAPT_IMAGES,
     known: Collection[str] = (),
 ) -> None:
-    """Let the layers that learn from data (attribute `adapts`) see their inputs on training images.
+    """Let the layers that learn from data (`kseg.layers.protocols.Adapts`) see their inputs on images.
 
     In the order of the graph, as a later layer sees what the earlier one makes of the data.
 
@@ -55,7 +56,7 @@ def adapt(
         images: about how many images are shown.
         known: names of layers that have learned already.
     """
-    layers = [layer for layer in model.layers if getattr(layer, "adapts", False) and layer.name not in known]
+    layers = [layer for layer in adapting(model) if layer.name not in known]
     if not layers:
         return
     shown: list[Any] = []
@@ -71,7 +72,7 @@ def adapt(
 
 
 class Anneal(keras.callbacks.Callback):
-    """Tell the layers that anneal (method `anneal`) how far the training is, before each epoch.
+    """Tell the layers that anneal (`kseg.layers.protocols.Anneals`) how far the training is.
 
     Args:
         network: the network whose layers are told; a number from 0 (first epoch) to 1 (last).
@@ -80,7 +81,7 @@ class Anneal(keras.callbacks.Callback):
 
     def __init__(self, network: keras.Model, epochs: int) -> None:
         super().__init__()
-        self.layers = [layer for layer in network.layers if hasattr(layer, "anneal")]
+        self.layers = annealing(network)
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -87,18 +87,14 @@ def features(
             from stride 1 on, and otherwise what the poolings leave; the others have nothing at stride 1.
         stage_block: `"last"` or `"first"`: which block of a stage is its stride's feature, in encoders that
             tell them apart (MobileNetV3).
-        weights: see `build`.
+        weights: see `build`, also for what is raised.
         width: see `build`.
 
     Returns:
-        Features by stride in rising order, stride 1 only where it was asked for.
-
-    Raises:
-        As `build`.
+        Features by stride in rising order.
 
     Example:
-        >>> found = features("resnet50", keras.Input((None, None, 3)), at_most=16)
-        >>> list(found)
+        >>> list(features("resnet50", keras.Input((None, None, 3)), at_most=16))
         [2, 4, 8, 16]
     """
     key = resolve(name)

@@ -1,4 +1,4 @@
-"""A layer that chooses one of several tensors, so that a saved model holds what leads to all of them."""
+"""One of several outputs, while a saved model holds what leads to all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer may declare beyond Keras, and who asks: training, its averages, and the transfer of weights."""
+"""What a layer may declare beyond Keras: each a protocol, and one function that asks for it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ import numpy as np
 
 @runtime_checkable
 class Adapts(Protocol):
-    """Learns from its inputs before the first step.
-
-    Attributes:
-        adapts: whether it does; other layers of Keras have an `adapt`, too.
-    """
+    """Learns from its inputs on training images before the first step, where `adapts` is true."""
 
     adapts: bool
 
     def adapt(self, values: np.ndarray) -> None:
-        """Learn from `values`, inputs of this layer on training images."""
+        """Learn from `values`, all inputs of this layer."""
 
 
 @runtime_checkable
 class Anneals(Protocol):
-    """Changes while the network is trained."""
+    """Changes in the course of training."""
 
     def anneal(self, progress: float) -> None:
         """Be told, before each epoch, how far the training is: 0 in the first, 1 in the last."""
@@ -33,11 +29,7 @@ class Anneals(Protocol):
 
 @runtime_checkable
 class Wired(Protocol):
-    """Has connections or regions that are drawn at random.
-
-    Attributes:
-        wiring: what was drawn, comparable by `==`; weights mean something with the same wiring only.
-    """
+    """Has connections or regions drawn at random; its weights mean something with an equal `wiring` only."""
 
     @property
     def wiring(self) -> Any: ...
@@ -45,33 +37,29 @@ class Wired(Protocol):
 
 @runtime_checkable
 class NotAveraged(Protocol):
-    """Has variables that are set, not learned, so that no average of weights may hold them.
-
-    Attributes:
-        not_averaged: these variables.
-    """
+    """Has variables that are set, not learned, so that no average of weights may hold them."""
 
     @property
     def not_averaged(self) -> Sequence[keras.Variable]: ...
 
 
 def adapting(model: keras.Model) -> list[Any]:
-    """Return the layers that learn from their inputs before the first step, in the order of the graph."""
+    """Return the layers that `Adapts` tells of, in the order of the graph."""
     return [layer for layer in model.layers if isinstance(layer, Adapts) and layer.adapts]
 
 
 def annealing(model: keras.Model) -> list[Anneals]:
-    """Return the layers that are told how far the training is."""
+    """Return the layers that `Anneals` tells of."""
     return [layer for layer in model.layers if isinstance(layer, Anneals)]
 
 
 def wiring(layer: keras.layers.Layer) -> Any:
-    """Return what was drawn for the connections of a layer; None for a layer without such."""
+    """Return what was drawn for a layer that is `Wired`, None for another."""
     return layer.wiring if isinstance(layer, Wired) else None
 
 
 def not_averaged(model: keras.Model) -> Iterator[keras.Variable]:
-    """Yield the variables, of nested models too, that an average of weights leaves out."""
+    """Yield the variables that `NotAveraged` tells of, those of nested models too."""
     for layer in model.layers:
         if isinstance(layer, NotAveraged):
             yield from layer.not_averaged

@@ -25,6 +25,7 @@ from kseg.models.shapes import bounded
 P = ParamSpec("P")
 # The union that each class of the data is in, and the number of unions.
 Unions = tuple[Sequence[int], int]
+View = Callable[[Mapping[str, Any]], Unions | None]
 
 # Not part of an architecture: the size is the user's choice, weights (and where they began) are in the file.
 _NOT_ARCHITECTURE = ("input_shape", "weights", "init_from")
@@ -76,10 +77,11 @@ class Entry:
         aliases: other names that `resolve` accepts.
         parameters: names and defaults of the arguments of `build`.
         keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
-        learned_with: arguments that change what the weights mean though not their shapes.
+        learned_with: arguments of which a trained network has the weights for one value only, though they
+            would fit with others (`kseg.models.rebuild` refuses these).
         before: arguments that files of earlier versions do not name -> what those files mean.
-        views: arguments that only choose what a network shows -> `f(arguments)`, the unions of the data's
-            classes that it then tells apart, None for the classes themselves.
+        views: arguments that only choose what a network shows, and stand at their defaults in training ->
+            `f(arguments)`: the unions of the data's classes that it shows, None for the classes themselves.
     """
 
     name: str
@@ -92,7 +94,7 @@ class Entry:
     keep_float: str | None = None
     learned_with: tuple[str, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
-    views: Mapping[str, Callable[[Mapping[str, Any]], Unions | None]] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @property
     def default_encoder(self) -> str | None:
@@ -116,21 +118,9 @@ def register(
     keep_float: str | None = None,
     learned_with: tuple[str, ...] = (),
     before: Mapping[str, Any] | None = None,
-    views: Mapping[str, Callable[[Mapping[str, Any]], Unions | None]] | None = None,
+    views: Mapping[str, View] | None = None,
 ) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
-    """Enter a network function into the table; the network it returns gets `.info`.
-
-    Args:
-        paper: where the architecture was published.
-        output_stride: stride of the finest map that is scored.
-        aliases: further names; case and separators never matter.
-        keep_float: layers that lose too much in int8, as a regular expression on their names.
-        learned_with: arguments of which a trained network has the weights for one value only, though they
-            would fit with others (`kseg.models.rebuild` refuses these).
-        before: arguments that came after files were written, with the value that those files mean.
-        views: arguments that only choose what a network shows, and need their defaults in training; see
-            `Entry`.
-    """
+    """Enter a network function into the table, with what `Entry` says of it; its networks get `.info`."""
 
     def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
         name = function.__name__

@@ -6,13 +6,10 @@ form, `kseg.inference.sliding`), dense with dilated filters, and by shift-and-st
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
 from kseg.layers.widths import channels
-from kseg.models.parts.blocks import load_own_weights
 from kseg.models.parts.chain import Chain
 from kseg.models.parts.patchwise import dense_network
 from kseg.models.registry import register
@@ -95,16 +92,7 @@ def N4(
         >>> model = N4(input_shape=(None, None, 1), num_classes=2)
     """
     chain = _chain(N4_CONVOLUTIONS, N4_HIDDEN, num_classes, width, dropout)
-    model = dense_network(
-        chain,
-        input_shape,
-        evaluator=evaluator,
-        output_stride=output_stride,
-        name=name or "n4",
-        label="N4",
-    )
-    load_own_weights(model, weights)
-    return model
+    return dense_network("N4", chain, input_shape, evaluator, output_stride, name, weights)
 
 
 @register(
@@ -146,13 +134,4 @@ def PatchNet(
         >>> model = PatchNet(input_shape=(360, 480, 3), num_classes=11, output_stride=4)
     """
     chain = _chain(PATCH_NET_CONVOLUTIONS, PATCH_NET_HIDDEN, num_classes, width, dropout)
-    model = dense_network(
-        chain,
-        input_shape,
-        evaluator=evaluator,
-        output_stride=output_stride,
-        name=name or "patchnet",
-        label="PatchNet",
-    )
-    load_own_weights(model, weights)
-    return model
+    return dense_network("PatchNet", chain, input_shape, evaluator, output_stride, name, weights)

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseg
-from kseg.models import blocks
+from kseg.models.parts import blocks
 from kseg.training import precision, record
 
 Batch = tuple[np.ndarray, np.ndarray]

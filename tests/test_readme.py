@@ -98,7 +98,7 @@ def test_a_model_is_added_in_two_files_as_the_page_says(tmp_path, monkeypatch):
     model, test, listed = _blocks("docs/add-a-model.md", "python")
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     monkeypatch.setattr(registry, "_KEYS", dict(registry._KEYS))
-    module = types.ModuleType("kseg.models.tinynet")
+    module = types.ModuleType("kseg.models.semantic.tinynet")
     exec(compile(model, "docs/add-a-model.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     named: dict[str, object] = {}
@@ -108,7 +108,7 @@ def test_a_model_is_added_in_two_files_as_the_page_says(tmp_path, monkeypatch):
     assert network.info.architecture == "TinyNet"
     assert network.info.stride == 4
     assert network(network.inputs[0]).shape[-1] == 3
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "models"))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "models" / "semantic"))
     held: dict[str, object] = {}
     exec(compile(test, "docs/add-a-model.md", "exec"), held)
     assert held["TestTinyNet"].architecture == "TinyNet"  # type: ignore[attr-defined]

@@ -37,8 +37,8 @@ ENCODERS = (
     *(f"efficientnetv2{variant}" for variant in ("b0", "b1", "b2", "b3", "s", "m", "l")),
     *(f"efficientnetlite{number}" for number in (0, 1, 2)),
 )
-# Modules of kseg.models with capital names that do not segment.
-_NO_NETWORKS = ("kseg.models.registry", "kseg.models.dcgan")
+# The room of the networks; other modules of kseg.models have capital names, too.
+_NETWORKS = "kseg.models.semantic."
 # As kseg.data.sources has it, which imports OpenCV.
 _SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 LOSSES = ("cross_entropy", "dice", "focal", "jaccard", "lovasz", "ohem", "tversky")
@@ -109,8 +109,8 @@ def models(**asked: Any) -> list[str]:
     """
     source = (Path(__file__).parent.parent / "models" / "__init__.py").read_text(encoding="utf-8")
     lines = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
-    names = [name.name for line in lines if line.module not in _NO_NETWORKS for name in line.names]
-    return sorted(name.lower() for name in names if name[0].isupper())
+    names = [name.name for line in lines if str(line.module).startswith(_NETWORKS) for name in line.names]
+    return sorted(name.lower() for name in names)
 
 
 def formats(**asked: Any) -> list[str]:

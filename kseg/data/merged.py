@@ -1,4 +1,4 @@
-"""Classes that are unions of a data set's classes: what FCN's second head tells apart.
+"""Classes that are unions of a data set's classes: what a second head may tell apart.
 
 Needs numpy only, because it is used where a model file is run.
 """

@@ -15,7 +15,6 @@ import keras
 
 from kseg.checks import check_choice
 from kseg.encoders.stack import Stack
-from kseg.errors import UsageError
 from kseg.layers import BatchNormalization
 
 # Moving statistics of the published configurations (0.99, 0.999) lag behind a short training from nothing by
@@ -77,13 +76,6 @@ def graft(
     return {stride: outputs[stack.prefix + name] for stride, name in taps.items()}
 
 
-def _check_output_stride(name: str, output_stride: int, known: tuple[int, ...]) -> None:
-    if output_stride not in known:
-        raise UsageError(
-            f"{name} `output_stride` must be one of {known}. Received: output_stride={output_stride!r}"
-        )
-
-
 def mobilenetv3(
     stack: Stack, x: Any, *, size: str = "Large", output_stride: int = 32, stage_block: str = "last"
 ) -> dict[int, Any]:
@@ -105,7 +97,6 @@ def mobilenetv3(
     Reference:
         Howard et al., "Searching for MobileNetV3", 2019.
     """
-    _check_output_stride("mobilenetv3", output_stride, (16, 32))
     check_choice("stage_block", stage_block, ("last", "first"), "mobilenetv3")
     base = base_model(f"MobileNetV3{size}", alpha=stack.width)
     last_strided = {"Large": 12, "Small": 8}[size]
@@ -146,7 +137,6 @@ def resnet(stack: Stack, x: Any, *, depth: int = 50, output_stride: int = 32) ->
         Features at strides 2 (stem), 4, 8, 16, 32. A dilated stage takes the place of the one before it, so
         that the dictionary ends at `output_stride`.
     """
-    _check_output_stride(f"resnet{depth}", output_stride, (8, 16, 32))
     base = base_model(f"ResNet{depth}")
     blocks = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}[depth]
     names = {2: "conv1_relu"}

@@ -12,6 +12,7 @@ from kseg.encoders.registry import ENCODERS, PUBLISHED, Encoder, resolve
 from kseg.encoders.stack import Stack
 from kseg.encoders.weights import Weights, layer_weights
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.layers import PadToStride
 from kseg.spec import Normalization
 
 
@@ -66,6 +67,46 @@ def build(
     return dict(sorted(features.items()))
 
 
+def features(
+    name: str,
+    image: Any,
+    *,
+    at_most: int = 32,
+    stride_1: bool = False,
+    stage_block: str = "last",
+    weights: Weights = None,
+    width: float = 1.0,
+) -> dict[int, Any]:
+    """Pad an image and build encoder `name` on it, in the form that a decoder asks for.
+
+    Args:
+        name: one of `names()`, without regard to case and separators.
+        image: KerasTensor `(B, H, W, 3)`, any height and width; layer `"pad"` pads it to the deepest stride.
+        at_most: the deepest stride that is wanted, by dilation in the place of strides; an encoder that
+            ends deeper in every form takes the least deep one.
+        stride_1: whether the decoder goes down to stride 1. VGG then gives what stands before each pooling,
+            from stride 1 on, and otherwise what the poolings leave; the others have nothing at stride 1.
+        stage_block: `"last"` or `"first"`: which block of a stage is its stride's feature, in encoders that
+            tell them apart (MobileNetV3).
+        weights: see `build`, also for what is raised.
+        width: see `build`.
+
+    Returns:
+        Features by stride in rising order.
+
+    Example:
+        >>> list(features("resnet50", keras.Input((None, None, 3)), at_most=16))
+        [2, 4, 8, 16]
+    """
+    key = resolve(name)
+    encoder = ENCODERS[key]
+    end = encoder.end(at_most)
+    asked = {"output_stride": end, "taps": "conv" if stride_1 else "pool", "stage_block": stage_block}
+    options = {option: value for option, value in asked.items() if option in encoder.options}
+    found = build(key, PadToStride(end, name="pad")(image), weights=weights, width=width, **options)
+    return {stride: feature for stride, feature in found.items() if stride > 1 or stride_1}
+
+
 def _check(
     key: str, encoder: Encoder, x: Any, weights: Weights, width: float, options: dict[str, Any]
 ) -> None:
@@ -76,6 +117,11 @@ def _check(
                 f"Encoder {key} has no option {option!r}.{did_you_mean(option, list(encoder.options))} "
                 f"It has: {known}"
             )
+    end = options.get("output_stride", encoder.ends[-1])
+    if end not in encoder.ends:
+        raise UsageError(
+            f"{key} `output_stride` must be one of {encoder.ends}. Received: output_stride={end!r}"
+        )
     POSITIVE.check(width, "width", "Encoder")
     if width != 1 and encoder.width == "one":
         thin = ", ".join(name for name, entry in ENCODERS.items() if entry.width == "any")

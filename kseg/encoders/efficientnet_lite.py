@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from keras import layers
 
-from kseg.checks import check_choice
 from kseg.encoders.stack import Stack
 from kseg.encoders.state_dict import read_state_dict
 from kseg.errors import DataError
@@ -37,7 +36,6 @@ _STEM = 32
 _SCALES = {0: (1.0, 1.0), 1: (1.0, 1.1), 2: (1.1, 1.2)}
 # The last stage at each stride is that stride's feature.
 _TAPS = {1: 2, 2: 4, 3: 8, 5: 16, 7: 32}
-_OUTPUT_STRIDES = (16, 32)
 _PARTS = {
     "_expand_conv": "expand_conv",
     "_bn0": "expand_bn",
@@ -102,7 +100,6 @@ def efficientnet_lite(stack: Stack, x: Any, *, number: int = 0, output_stride: i
     Returns:
         Features at strides 2, 4, 8, 16 and, with output stride 32, 32 (Lite0: 16, 24, 40, 112, 320 channels).
     """
-    check_choice("output_stride", output_stride, _OUTPUT_STRIDES, f"efficientnetlite{number}")
     wider, deeper = _SCALES[number]
     x = _normalized(stack, layers.Conv2D, x, "stem", stack.channels(_STEM), 3, strides=2)
     x = stack.add(layers.ReLU, 6.0, name="stem_relu")(x)

@@ -59,6 +59,8 @@ class Encoder:
         make: `make(stack, x, **fixed, **options) -> {stride: feature}`.
         fixed: arguments of `make` that choose the variant.
         options: names of the arguments of `make` that a user may give.
+        ends: strides that its deepest feature can have, in rising order; where there are several, its option
+            `output_stride` chooses.
         application: its class in `keras.applications`, where `"imagenet"` weights come from; empty if none.
         packaged: published weights that come from packages, by name.
         state_dict: reads a PyTorch file of this architecture as `Packaged.read` does; None: no name map.
@@ -70,6 +72,7 @@ class Encoder:
     make: Callable[..., dict[int, Any]]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    ends: tuple[int, ...] = (32,)
     application: str = ""
     packaged: Mapping[str, Packaged] = field(default_factory=dict)
     state_dict: Callable[[Path], Mapping[str, list[np.ndarray]]] | None = None
@@ -83,12 +86,17 @@ class Encoder:
         keras = ("imagenet",) if self.application else ()
         return (*keras, *self.packaged)
 
+    def end(self, at_most: int) -> int:
+        """Return the deepest stride that is `at_most`; the finest it has when all are above."""
+        return max((stride for stride in self.ends if stride <= at_most), default=min(self.ends))
+
 
 def _resnet(depth: int) -> Encoder:
     return Encoder(
         make=resnet,
         fixed={"depth": depth},
         options=("output_stride",),
+        ends=(8, 16, 32),
         application=f"ResNet{depth}",
         pretrained=_CAFFE,
         width="one",
@@ -100,6 +108,7 @@ def _mobilenetv3(size: str) -> Encoder:
         make=mobilenetv3,
         fixed={"size": size},
         options=("output_stride", "stage_block"),
+        ends=(16, 32),
         application=f"MobileNetV3{size}",
     )
 
@@ -125,6 +134,7 @@ def _efficientnet_lite(number: int) -> Encoder:
         make=efficientnet_lite,
         fixed={"number": number},
         options=("output_stride",),
+        ends=(16, 32),
         packaged={"imagenet": imagenet},
         state_dict=efficientnet_lite_weights,
         pretrained=_LITE,

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from kseg.layers.widths import channels
+
 
 class Stack:
     """Adds named layers and keeps them by their plain name, so that weights can be loaded into them.
@@ -24,9 +26,7 @@ class Stack:
 
     def channels(self, count: int) -> int:
         """Return `count` thinned by the width."""
-        if self.width == 1.0:
-            return count
-        return max(8, int(count * self.width / 8 + 0.5) * 8)
+        return channels(count, self.width)
 
     def add(self, layer_class: type[keras.layers.Layer], *args: Any, name: str, **kwargs: Any) -> Any:
         """Make a layer named `prefix + name` and remember it under `name`."""

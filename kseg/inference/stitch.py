@@ -48,8 +48,7 @@ def coarse_scores(model: keras.Model) -> Coarse:
     """
     import keras
 
-    from kseg.layers import BilinearUpsampling, CropLike, TransposedConv
-    from kseg.models.fcn_parts import PickOutput
+    from kseg.layers import BilinearUpsampling, CropLike, PickOutput, TransposedConv
 
     last = _maker(model.outputs[0])
     if isinstance(last, PickOutput):

@@ -8,6 +8,7 @@ from kseg.layers.filter_bank import FilterBank
 from kseg.layers.mirror import MirrorBorder
 from kseg.layers.normalization import BatchNormalization, FixedScale, LocalResponseNormalization
 from kseg.layers.padding import CropLike, PadToStride
+from kseg.layers.pick_output import PickOutput
 from kseg.layers.pooling import CeilMaxPooling2D, MaxPoolWithSwitches, Unpool
 from kseg.layers.pyramid import LaplacianPyramid, LocalNormalization
 from kseg.layers.rarefied import RarefiedConv2D, RarefiedMaxPooling2D
@@ -33,6 +34,7 @@ __all__ = [
     "MeanFieldCRF",
     "MirrorBorder",
     "PadToStride",
+    "PickOutput",
     "RGBToLab",
     "RGBToYUV",
     "RarefiedConv2D",

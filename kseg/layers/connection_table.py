@@ -31,9 +31,8 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
     Connections that the table lacks have no weight, rather than one that is held at zero: no optimizer,
     momentum or weight decay can move them, `count_params()` counts what is trained, optimizer states and
     files are smaller. At each call a dense kernel (`kernel`) is gathered from the weights and a zero,
-    because every runtime has fast dense convolutions and none has sparse ones; that is about one per cent of
-    a training step. In an exported graph the kernel is a constant and the layer one plain convolution, also
-    in int8.
+    because every runtime has fast dense convolutions and none has sparse ones. In an exported graph the
+    kernel is a constant and the layer one plain convolution, also in int8.
 
     Args:
         filters: number of output maps.

@@ -17,11 +17,11 @@ _SMALLEST_FUSED_EPSILON = 1.001e-5
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, trained with TensorFlow's fused kernel where that applies.
 
-    The fused kernel computes moments, output and gradients in one pass each; a training step of a
-    convolutional network on a CPU gains about a fifth (benchmarks/train_step.py). Output, gradients and
-    moving statistics are those of Keras' layer (biased variance) to rounding. It is used in training on the
-    TensorFlow backend, for four-dimensional channels-last inputs without mask; everything else, inference
-    included, is Keras' own code, so that exported graphs do not change and a file loads on any backend.
+    The fused kernel computes moments, output and gradients in one pass each (what it gains:
+    benchmarks/train_step.py). Output, gradients and moving statistics are those of Keras' layer (biased
+    variance) to rounding. It is used in training on the TensorFlow backend, for four-dimensional
+    channels-last inputs without mask; everything else, inference included, is Keras' own code, so that
+    exported graphs do not change and a file loads on any backend.
     """
 
     def _fuses(self, inputs: Any, training: Any, mask: Any) -> bool:

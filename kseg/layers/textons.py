@@ -147,6 +147,11 @@ class Textons(keras.layers.Layer):
         """Set the temperature between `soft` (progress 0) and `hard` (progress 1), in equal ratios."""
         self.temperature.assign(self.soft * (self.hard / self.soft) ** min(max(float(progress), 0.0), 1.0))
 
+    @property
+    def not_averaged(self) -> list[keras.Variable]:
+        """The temperature, which is annealed."""
+        return [self.temperature]
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.textons)
 

@@ -1,23 +1,24 @@
 """Networks: each a function that returns a functional `keras.Model`, in the manner of keras.applications.
 
-Every network takes float32 NHWC images of any size and gives float32 logits of the same height and width.
+`semantic/` holds those that give a class to every pixel, `parts/` what several are made of; beside them are
+the tools that find, build, rebuild and count networks.
 """
 
-from kseg.models.crf_rnn import CRFRNN
 from kseg.models.dcgan import DCGANGenerator
-from kseg.models.deconvnet import DeconvNet
-from kseg.models.farabet import FarabetNet
-from kseg.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCNAlexNet
-from kseg.models.lraspp import LRASPP
-from kseg.models.patch_nets import N4, PatchNet
 from kseg.models.rebuild import rebuild
-from kseg.models.recurrent import PinheiroCNN, RecurrentCNN
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
-from kseg.models.resunet import ResUNet
+from kseg.models.semantic.crf_rnn import CRFRNN
+from kseg.models.semantic.deconvnet import DeconvNet
+from kseg.models.semantic.farabet import FarabetNet
+from kseg.models.semantic.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCNAlexNet
+from kseg.models.semantic.lraspp import LRASPP
+from kseg.models.semantic.patch_nets import N4, PatchNet
+from kseg.models.semantic.recurrent import PinheiroCNN, RecurrentCNN
+from kseg.models.semantic.resunet import ResUNet
+from kseg.models.semantic.textonboost import TextonBoost
+from kseg.models.semantic.unet import UNet
 from kseg.models.summary import flops
-from kseg.models.textonboost import TextonBoost
 from kseg.models.transfer import transfer
-from kseg.models.unet import UNet
 
 __all__ = [
     "CRFRNN",

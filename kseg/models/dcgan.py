@@ -13,7 +13,8 @@ from keras import layers
 
 from kseg.checks import check_choice
 from kseg.layers import BatchNormalization, TransposedConv
-from kseg.models.blocks import channels, check_whole
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import check_whole
 from kseg.models.registry import WIDTHS
 
 SEED_SIZE = 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,10 +9,8 @@ import keras
 from kseg.data.merged import merged_spec, original_spec
 from kseg.errors import UsageError
 from kseg.keras_file import at_most_weights
-from kseg.models.fcn_parts import GEOMETRIC
-from kseg.models.registry import create, learned
+from kseg.models.registry import create, learned, unions
 from kseg.models.transfer import shared, transfer
-from kseg.spec import Spec
 
 # The rebuilt network has the weights of the trained one: one far beyond it need not exist to be refused.
 _FEW = 2**24
@@ -66,12 +63,8 @@ def rebuild(model: keras.Model, **changes: Any) -> keras.Model:
     transfer(model, built)
     spec = getattr(model, "spec", None)
     if spec is not None:
-        built.spec = _spec(original_spec(spec), built.info.arch_args)
+        spec, merged = original_spec(spec), unions(info.architecture, built.info.arch_args)
+        if merged is not None:
+            spec = merged_spec(spec, *merged)
+        built.spec = spec.replace(arch_args=dict(built.info.arch_args))
     return built
-
-
-def _spec(spec: Spec, arch_args: Mapping[str, Any]) -> Spec:
-    """Spec of the rebuilt network; FCN's geometric head gives unions of the classes."""
-    if arch_args.get("output_head") == GEOMETRIC:
-        spec = merged_spec(spec, arch_args["geometric_labels"], arch_args["geometric_classes"])
-    return spec.replace(arch_args=dict(arch_args))

@@ -1,6 +1,6 @@
 """The one table of architectures: how a network is found by name, checked, built and described.
 
-A new architecture is one module with a decorated function, one import line in
+A new architecture is one module with a decorated function (in `kseg/models/semantic/`), one import line in
 `kseg/models/__init__.py` and one test file.
 """
 
@@ -11,7 +11,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
@@ -24,6 +24,9 @@ from kseg.layers import PadToStride
 from kseg.models.shapes import bounded
 
 P = ParamSpec("P")
+# The union that each class of the data is in, and the number of unions.
+Unions = tuple[Sequence[int], int]
+View = Callable[[Mapping[str, Any]], Unions | None]
 
 # What the argument `width` of a network may be.
 WIDTHS = Range(0, 16, above=True)
@@ -78,8 +81,11 @@ class Entry:
         aliases: other names that `resolve` accepts.
         parameters: names and defaults of the arguments of `build`.
         keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
-        learned_with: arguments that change what the weights mean though not their shapes.
+        learned_with: arguments of which a trained network has the weights for one value only, though they
+            would fit with others (`kseg.models.rebuild` refuses these).
         before: arguments that files of earlier versions do not name -> what those files mean.
+        views: arguments that only choose what a network shows, and stand at their defaults in training ->
+            `f(arguments)`: the unions of the data's classes that it shows, None for the classes themselves.
     """
 
     name: str
@@ -92,6 +98,7 @@ class Entry:
     keep_float: str | None = None
     learned_with: tuple[str, ...] = ()
     before: Mapping[str, Any] = field(default_factory=dict)
+    views: Mapping[str, View] = field(default_factory=dict)
 
     @property
     def default_encoder(self) -> str | None:
@@ -115,18 +122,9 @@ def register(
     keep_float: str | None = None,
     learned_with: tuple[str, ...] = (),
     before: Mapping[str, Any] | None = None,
+    views: Mapping[str, View] | None = None,
 ) -> Callable[[Callable[P, keras.Model]], Callable[P, keras.Model]]:
-    """Enter a network function into the table; the network it returns gets `.info`.
-
-    Args:
-        paper: where the architecture was published.
-        output_stride: stride of the finest map that is scored.
-        aliases: further names; case and separators never matter.
-        keep_float: layers that lose too much in int8, as a regular expression on their names.
-        learned_with: arguments of which a trained network has the weights for one value only, though they
-            would fit with others (`kseg.models.rebuild` refuses these).
-        before: arguments that came after files were written, with the value that those files mean.
-    """
+    """Enter a network function into the table, with what `Entry` says of it; its networks get `.info`."""
 
     def decorate(function: Callable[P, keras.Model]) -> Callable[P, keras.Model]:
         name = function.__name__
@@ -160,6 +158,7 @@ def register(
             keep_float=keep_float,
             learned_with=learned_with,
             before=dict(before or {}),
+            views=dict(views or {}),
         )
         for label in (name, *aliases):
             if _KEYS.setdefault(_key(label), name) != name:
@@ -232,15 +231,46 @@ def _base(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     return (name, given) if isinstance(name, str) and isinstance(given, Mapping) else None
 
 
-def learned(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that trained weights cannot be parted from (`Entry.learned_with`), with values."""
+def _with_bases(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    """Yield a network and the one that it is over, and so on, each with all its arguments."""
     key = _KEYS.get(_key(str(name)))
     if key is None:
-        return {}
+        return
     entry = _ENTRIES[key]
-    values = {item: arguments.get(item, entry.parameters[item]) for item in entry.learned_with}
-    base = _base(arguments)
-    return values if base is None else {**learned(*base), **values}
+    whole = {**entry.parameters, **arguments}
+    yield entry, whole
+    base = _base(whole)
+    if base is not None:
+        yield from _with_bases(*base)
+
+
+def learned(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that trained weights cannot be parted from (`Entry.learned_with`), with values."""
+    values: dict[str, Any] = {}
+    for entry, whole in _with_bases(name, arguments):
+        for item in entry.learned_with:
+            values.setdefault(item, whole[item])
+    return values
+
+
+def untrained(name: str, arguments: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the arguments that only choose what a network shows (`Entry.views`), and do not as in training.
+
+    Returns:
+        Name -> (value, the default, with which the network is trained).
+    """
+    return {
+        item: (whole[item], entry.parameters[item])
+        for entry, whole in _with_bases(name, arguments)
+        for item in entry.views
+        if whole[item] != entry.parameters[item]
+    }
+
+
+def unions(name: str, arguments: Mapping[str, Any]) -> Unions | None:
+    """Return the unions of the data's classes that a network with these arguments tells apart, if it does."""
+    found = [view(whole) for entry, whole in _with_bases(name, arguments) for view in entry.views.values()]
+    return next((merged for merged in found if merged is not None), None)
 
 
 def _check(name: str, arguments: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kseg.errors import UsageError
+from kseg.layers.protocols import wiring
 
 
 def _namesakes(source: keras.Model, target: keras.Model) -> list[tuple[Any, Any]]:
@@ -19,9 +20,9 @@ def _namesakes(source: keras.Model, target: keras.Model) -> list[tuple[Any, Any]
 
 
 def _check_wiring(source: keras.Model, target: keras.Model) -> None:
-    """Refuse weights for another draw of the connections that layers make at random (attribute `wiring`)."""
+    """Refuse weights for another draw of the connections that layers make at random (`Wired`)."""
     for old, new in _namesakes(source, target):
-        if getattr(old, "wiring", None) != getattr(new, "wiring", None):
+        if wiring(old) != wiring(new):
             raise UsageError(
                 f"Layer '{new.name}' of {target.name} has other connections or regions than in "
                 f"{source.name}, so its weights would stand at wrong places. Give both the same `seed` and "

@@ -11,6 +11,7 @@ from keras import ops
 
 from kseg.checks import Range, whole
 from kseg.errors import ArtefactError, UsageError
+from kseg.layers.protocols import not_averaged
 
 
 class AverageWeights(keras.callbacks.Callback):
@@ -119,10 +120,11 @@ class AverageWeights(keras.callbacks.Callback):
 
 def averaged_variables(model: keras.Model) -> list[keras.Variable]:
     """Return the model's weights of floating type: everything but seeds, counters and annealed values."""
+    left_out = {id(variable) for variable in not_averaged(model)}
     return [
         variable
         for variable in model.weights
-        if "float" in keras.backend.standardize_dtype(variable.dtype) and variable.name != "temperature"
+        if "float" in keras.backend.standardize_dtype(variable.dtype) and id(variable) not in left_out
     ]
 
 

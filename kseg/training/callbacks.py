@@ -15,6 +15,7 @@ import numpy as np
 
 from kseg import files
 from kseg.interrupts import DeferredInterrupt
+from kseg.layers.protocols import annealing
 from kseg.models import forms
 from kseg.progress import Say
 from kseg.training import checkpoint
@@ -40,7 +41,7 @@ class SetEpoch(keras.callbacks.Callback):
 
 
 class Anneal(keras.callbacks.Callback):
-    """Tell the layers that anneal (method `anneal`) how far the training is, before each epoch.
+    """Tell the layers that anneal (`kseg.layers.protocols.Anneals`) how far the training is, before each epoch.
 
     Args:
         network: the network whose layers are told; a number from 0 (first epoch) to 1 (last).
@@ -49,7 +50,7 @@ class Anneal(keras.callbacks.Callback):
 
     def __init__(self, network: keras.Model, epochs: int) -> None:
         super().__init__()
-        self.layers = [layer for layer in network.layers if hasattr(layer, "anneal")]
+        self.layers = annealing(network)
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from kseg import data, models
 from kseg.data import conditions
 from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
-from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import PatchForm, patch_form
+from kseg.models.registry import untrained
 from kseg.models.shapes import shapes_only
 from kseg.progress import Say
 from kseg.spec import Spec
@@ -230,13 +231,11 @@ def model_arguments(config: TrainConfig, num_classes: int) -> tuple[str, dict[st
         if "encoder" in arguments:
             raise UsageError("The encoder is given twice: by --encoder and in --model-args")
         arguments["encoder"] = config.encoder
-    base = arguments.get("base_args")
-    for given in (arguments, base if isinstance(base, Mapping) else {}):
-        if given.get("output_head", SEMANTIC) != SEMANTIC:
-            raise UsageError(
-                "A network with two heads is trained as 'semantic', and both heads learn. Leave out "
-                '`output_head`; afterwards: kseg rebuild MODEL --model-args \'{"output_head": "geometric"}\''
-            )
+    for argument, (given, trained) in untrained(entry.name, arguments).items():
+        raise UsageError(
+            f"{entry.name} is trained as {trained!r}, and all its heads learn. Leave out `{argument}`; "
+            f"afterwards: kseg rebuild MODEL --model-args '{json.dumps({argument: given}, default=str)}'"
+        )
     if config.weights is not None and "weights" not in entry.parameters:
         raise UsageError(f"{entry.name} has no pretrained weights: leave out --weights")
     for name in arguments:

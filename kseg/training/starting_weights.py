@@ -12,6 +12,7 @@ from keras import ops
 
 from kseg import encoders, saving
 from kseg.errors import UsageError
+from kseg.layers.protocols import adapting
 from kseg.models.registry import Entry, describe, from_file, learned, named
 from kseg.models.transfer import transfer
 from kseg.progress import Say
@@ -139,7 +140,7 @@ def adapt(
     images: int = ADAPT_IMAGES,
     known: Collection[str] = (),
 ) -> None:
-    """Let the layers that learn from data (attribute `adapts`) see their inputs on training images.
+    """Let the layers that learn from data (`kseg.layers.protocols.Adapts`) see their inputs on training images.
 
     In the order of the graph, as a later layer sees what the earlier one makes of the data.
 
@@ -149,7 +150,7 @@ def adapt(
         images: about how many images are shown.
         known: names of layers that have learned already.
     """
-    layers = [layer for layer in model.layers if getattr(layer, "adapts", False) and layer.name not in known]
+    layers = [layer for layer in adapting(model) if layer.name not in known]
     if not layers:
         return
     shown: list[Any] = []

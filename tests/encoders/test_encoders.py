@@ -292,6 +292,42 @@ def test_unknown_name_option_width_and_input():
         encoders.build("resnet18", x, stem="conv5")
 
 
+@pytest.mark.parametrize(("at_most", "stride_1"), [(32, False), (16, False), (8, True)])
+@pytest.mark.parametrize("name", encoders.names())
+def test_a_decoder_gets_what_it_asks_for_from_every_encoder(name, at_most, stride_1):
+    image = keras.Input((None, None, 3))
+    with shapes_only():
+        features = encoders.features(name, image, at_most=at_most, stride_1=stride_1)
+        model = keras.Model(image, list(features.values()))
+        shapes = model.compute_output_shape((1, 45, 61, 3))
+    deepest = max(features)
+    if name.startswith("resnet") and name != "resnet18":
+        assert deepest == at_most
+    elif name.startswith(("mobilenetv3", "efficientnetlite")):
+        assert deepest == max(16, at_most)
+    else:
+        assert deepest == 32
+    assert (1 in features) == (stride_1 and name == "vgg16")
+    assert model.get_layer("pad").stride == (deepest, deepest)
+    padded = [-(-side // deepest) * deepest for side in (45, 61)]
+    assert [shape[1:3] for shape in shapes] == [
+        (padded[0] // stride, padded[1] // stride) for stride in features
+    ]
+
+
+def test_a_decoder_that_goes_down_to_stride_1_gets_vggs_convolutions():
+    image = keras.Input((64, 64, 3))
+    found = encoders.features("vgg16", image, stride_1=True, width=0.125)
+    names = {stride: feature._keras_history.operation.name for stride, feature in found.items()}
+    assert names == {
+        **{2 ** (block - 1): f"block{block}_conv{count}" for block, count in enumerate((2, 2, 3, 3, 3), 1)},
+        32: "block5_pool",
+    }
+    found = encoders.features("vgg16", image, width=0.125)
+    names = {stride: feature._keras_history.operation.name for stride, feature in found.items()}
+    assert names == {2**block: f"block{block}_pool" for block in range(1, 6)}
+
+
 @pytest.mark.parametrize(
     ("name", "module", "mode_model"),
     [

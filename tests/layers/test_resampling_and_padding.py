@@ -128,6 +128,7 @@ def test_grouped_convolution_is_keras_grouped_convolution():
         layers.PadToStride(32),
         layers.PadToStride(32, minimum=(96, 224)),
         layers.CropLike(5),
+        layers.PickOutput(1),
         layers.BilinearUpsampling((2, 4)),
         layers.ResizeLike(),
         layers.TransposedConv(None, 4, 2, learnable=True),

@@ -9,6 +9,7 @@ import pytest
 
 from kseg.errors import UsageError
 from kseg.models import create, describe, names, resolve
+from kseg.models.registry import unions, untrained
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,13 @@ def test_foreign_arguments_are_refused_before_they_take_memory(
     with pytest.raises(UsageError, match=said):
         create(network, num_classes=3, **wrong)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2_000_000
+
+
+def test_what_only_chooses_a_view_is_known_of_the_network_below_too() -> None:
+    head = {"geometric_classes": 2, "geometric_labels": [0, 1, 1], "output_head": "geometric"}
+    over = {"base": "FCN32s", "base_args": head}
+    for name, arguments in (("fcn-8s", head), ("crfrnn", {"base_args": head}), ("crfrnn", over)):
+        assert untrained(name, arguments) == {"output_head": ("geometric", "semantic")}
+        assert unions(name, arguments) == ([0, 1, 1], 2)
+    for name in (*names(), "no such network"):
+        assert (untrained(name, {}), unions(name, {})) == ({}, None)

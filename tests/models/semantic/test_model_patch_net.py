@@ -15,8 +15,8 @@ from kseg.errors import UsageError
 from kseg.inference.sliding import sliding_window
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
 from kseg.models import PatchNet, flops, forms
-from kseg.models.chain import Chain
-from kseg.models.patch_nets import border, dense_network
+from kseg.models.parts.chain import Chain
+from kseg.models.parts.patchwise import border, dense_network
 from kseg.models.summary import parameters, shapes_only
 
 
@@ -104,9 +104,7 @@ def test_coarse_forms_score_the_middle_of_their_pixels(output_stride: int) -> No
 def test_a_filter_that_copies_the_centre_pixel_returns_the_image(kernel: int, evaluator: str) -> None:
     """Of an even patch the centre is the first of the two pixels in the middle."""
     copy = RarefiedConv2D(1, kernel, use_bias=False, name="copy")
-    model = dense_network(
-        Chain([copy]), (None, None, 1), evaluator=evaluator, output_stride=1, name="copy", label="copy"
-    )
+    model = dense_network("copy", Chain([copy]), (None, None, 1), evaluator, output_stride=1)
     weights = np.zeros((kernel, kernel, 1, 1), "float32")
     centre = forms.patch_form(model).centre
     assert centre == (kernel - 1) // 2

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import layers
 
 from kseg import encoders
 from kseg.checks import check_choice
-from kseg.encoders.registry import ENCODERS
-from kseg.layers import BilinearUpsampling, CropLike, PadToStride
-from kseg.models.blocks import channels, conv_bn_relu, image_input
+from kseg.layers import BilinearUpsampling, CropLike
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import conv_bn_relu, image_input
 from kseg.models.registry import register
 
 HEAD = 128
@@ -67,13 +65,8 @@ def LRASPP(
     """
     check_choice("variant", variant, tuple(VARIANTS), "LRASPP")
     block, epsilon = VARIANTS[variant]
-    key = encoders.resolve(encoder)
-    dilated = "output_stride" in ENCODERS[key].options
-    wanted: dict[str, Any] = {"output_stride": 16, "stage_block": block}
-    options = {name: value for name, value in wanted.items() if name in ENCODERS[key].options}
     image = image_input(input_shape)
-    x = PadToStride(16 if dilated else 32, name="pad")(image)
-    features = encoders.build(key, x, weights=weights, width=width, **options)
+    features = encoders.features(encoder, image, at_most=16, stage_block=block, weights=weights, width=width)
     deepest = max(features)
     head = channels(HEAD, min(width, 1.0))
     x = conv_bn_relu(features[deepest], head, 1, epsilon=epsilon, name="head")

@@ -15,7 +15,7 @@ from kseg.layers.filter_bank import FilterBank
 from kseg.layers.mirror import MirrorBorder
 from kseg.layers.textons import Textons
 from kseg.layers.texture_layout import SoftStumps, TextureLayout
-from kseg.models.blocks import check_whole, classify, image_input
+from kseg.models.parts.blocks import check_whole, classify, image_input
 from kseg.models.registry import register
 
 HEADS = ("stumps", "linear", "mlp")
@@ -42,7 +42,7 @@ def _head(x: Any, head: str, hidden: int, seed: int) -> Any:
 @register(
     paper="Shotton, Winn, Rother, Criminisi, TextonBoost, ECCV 2006 and IJCV 2009; here trained by gradients",
     output_stride=5,
-    # Differences of small colour values: in int8 the share of pixels whose class is kept fell to 86 %.
+    # Differences of small colour values, for which eight bits are coarse.
     keep_float="lab|filter_bank|textons",
     # Whitening and textons were found on the responses of these filters.
     learned_with=("kappa", "quirks"),
@@ -95,8 +95,8 @@ def TextonBoost(
             around the point (100 pixels in the paper).
         kappa: factor on the sigmas of the filters.
         quirks: the sigmas that the code really uses; see `kseg.layers.filter_bank.scales`.
-        learn_textons: whether the textons are trained on after k-means, which makes a training step about
-            four times as long; by default they stay, as in the paper.
+        learn_textons: whether the textons are trained on after k-means, which takes longer steps; by default
+            they stay, as in the paper.
         hidden: units of the hidden layer of `"mlp"`.
         seed: of rectangles, pairs, thresholds and textons.
         name: name of the Keras model.

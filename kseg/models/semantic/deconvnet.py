@@ -12,7 +12,8 @@ from kseg import encoders
 from kseg.checks import POSITIVE, Range, check_choice
 from kseg.errors import UsageError
 from kseg.layers import BatchNormalization, CropLike, MaxPoolWithSwitches, PadToStride, Unpool
-from kseg.models.blocks import channels, image_input
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import image_input
 from kseg.models.registry import register
 
 STRIDE = 32
@@ -139,15 +140,9 @@ def DeconvNet(
     network is fully convolutional, so that it takes whole images, too: the 7 x 7 convolution in the middle
     is valid, and its transpose restores the size. Images smaller than 32 * `fc_kernel` are padded to it.
 
-    Switches and int8: rounding moves a switch where the two largest values of a window nearly tie. Trained
-    on CamVid at 120 x 160 (hard switches, `width=0.25, fc_kernel=3`, 24 epochs from scratch, seed 0) the
-    network has 24.3 mIoU on val in float and 24.5 in TFLite int8; 97.5 % of the pixels agree. Of the
-    windows that hold anything, 11, 8, 6, 3 and 2 % flip at pool1 to pool5; more than half of the flips are
-    exact ties after rounding, and the float values differ there by 0.006 to 0.014 (median), against 0.08 to
-    0.21 in all windows. So hard switches stay the default. Should another network lose more, keep the
-    convolutions before the pools in float (`kseg export --keep-float`, then 6, 7, 5, 2 and 1 % flip). Soft
-    switches on the same weights change fewer pixels in int8 (0.8 %), but have 15.4 mIoU at temperature 0.1
-    and 10.8 at 0.25 already in float: a network has to be trained with the switches that it is used with.
+    In int8, rounding moves a switch where the two largest values of a window nearly tie (how often, and what
+    it costs: docs/lecture.md). Where it costs too much, keep the convolutions before the pools in float
+    (`kseg export --keep-float`). A network has to be trained with the switches that it is used with.
 
     Args:
         input_shape: `(H, W, 3)`; H and W may be None (any size).

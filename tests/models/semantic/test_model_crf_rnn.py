@@ -12,8 +12,8 @@ from battery import ModelBattery, batch, four_samples
 from kseg.errors import UsageError
 from kseg.losses import PixelCrossEntropy
 from kseg.models import create, forms, rebuild, transfer
-from kseg.models.crf_rnn import CRFRNN, UNARY
 from kseg.models.forms import Head
+from kseg.models.semantic.crf_rnn import CRFRNN, UNARY
 
 BASE: dict[str, Any] = {"width": 0.125, "dropout": 0.0}
 CRF: dict[str, Any] = {"window": 3, "iterations": 2, "test_iterations": 3}
@@ -109,7 +109,7 @@ def test_other_bases_at_half_resolution() -> None:
 
 
 def test_heads_of_the_base_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    import kseg.models.crf_rnn as module
+    import kseg.models.semantic.crf_rnn as module
 
     def with_head(name: str, **arguments: Any) -> keras.Model:
         model = create(name, **arguments)

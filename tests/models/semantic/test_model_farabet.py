@@ -13,7 +13,7 @@ from battery import CLASSES, SPEC, ModelBattery, batch, four_samples
 from kseg.errors import UsageError
 from kseg.layers import ConnectionTableConv2D
 from kseg.models import FarabetNet, create, transfer
-from kseg.models.farabet import chroma_table
+from kseg.models.semantic.farabet import chroma_table
 from kseg.models.summary import flops, parameters, shapes_only
 
 EXTRACTOR = ("conv1", "conv2", "conv3")

@@ -1,8 +1,6 @@
 """Recurrent convolutional networks for scene labeling: one small net that corrects its own labels.
 
-Kernels and patch sizes agree with receptive-field arithmetic; what does not follow from it is an argument
-(`features`, `feedback`, `last_tanh`; docs/provenance.md). That inputs have zero mean and unit variance is
-left to the normalisation of the images, as for every network.
+That inputs have zero mean and unit variance is left to the normalisation of the images, as for every network.
 """
 
 from __future__ import annotations
@@ -17,19 +15,11 @@ from keras import ops
 
 from kseg.checks import check_choice, flag
 from kseg.errors import UsageError
-from kseg.layers import (
-    CropLike,
-    MirrorBorder,
-    RarefiedConv2D,
-    RarefiedMaxPooling2D,
-    ShiftToBatch,
-    StitchFromBatch,
-    Subsample,
-)
-from kseg.models import forms
-from kseg.models.blocks import channels, check_whole, image_input, load_own_weights
-from kseg.models.chain import Chain, check_output_stride
-from kseg.models.patch_nets import EVALUATORS, border, dense_network, enlarged
+from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D, Subsample
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import check_whole
+from kseg.models.parts.chain import Chain
+from kseg.models.parts.patchwise import dense_network
 from kseg.models.registry import register
 
 PAPER = "Pinheiro, Collobert, Recurrent Convolutional Neural Networks for Scene Labeling, ICML 2014"
@@ -133,16 +123,7 @@ def PinheiroCNN(
             _score(num_classes, 7),
         ]
     )
-    model = dense_network(
-        chain,
-        input_shape,
-        evaluator=evaluator,
-        output_stride=output_stride,
-        name=name or "pinheirocnn",
-        label="PinheiroCNN",
-    )
-    load_own_weights(model, weights)
-    return model
+    return dense_network("PinheiroCNN", chain, input_shape, evaluator, output_stride, name, weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +147,12 @@ class _Recurrence:
         """Stride of the last instance."""
         return self.chain.stride**self.instances
 
-    def receptive_field(self, instance: int) -> int:
+    @property
+    def receptive_field(self) -> int:
+        """Side of the patch that the last instance sees."""
+        return self._field(self.instances)
+
+    def _field(self, instance: int) -> int:
         """Side of the patch that instance 1, 2, ... sees, computed from the layers of f."""
         size = 1
         for earlier in range(instance):
@@ -203,55 +189,17 @@ class _Recurrence:
             rate = rate * self.chain.stride // step
         return found
 
-    def scores(self, image: Any, output_stride: int) -> list[Any]:
+    def answers(self, image: Any, output_stride: int) -> list[Any]:
         """As `planes`, every instance's scores at the places of the last one's."""
         *earlier, (last, distance) = self.planes(image, output_stride)
-        size = self.receptive_field(self.instances)
         aligned = []
         for instance, (scores, own_distance) in enumerate(earlier, 1):
-            offset = (size - self.receptive_field(instance)) // 2 // own_distance
+            offset = (self.receptive_field - self._field(instance)) // 2 // own_distance
             align = Subsample(
                 distance // own_distance, offset, dtype="float32", name=f"instance{instance}_places"
             )
             aligned.append(align([scores, last]))
         return [*aligned, last]
-
-
-def _recurrent_network(
-    net: _Recurrence,
-    input_shape: tuple[int | None, int | None, int],
-    evaluator: str,
-    output_stride: int,
-    name: str,
-) -> keras.Model:
-    """The whole network: border, instances, enlargement; with its heads and its patch form."""
-    size = net.receptive_field(net.instances)
-    image = image_input(input_shape)
-    shifts = net.stride // output_stride if evaluator == "stitch" else 1
-    before, after = border(size, output_stride)
-    x = MirrorBorder(before, after, shifts * output_stride, name="border")(image)
-    if evaluator == "stitch":
-        x = ShiftToBatch(shifts, output_stride, name="shift")(x)
-        stitch = StitchFromBatch(shifts, dtype="float32", name="stitch")
-        outputs = [stitch(scores) for scores in net.scores(x, net.stride)]
-        if output_stride > 1:
-            # Rows beyond the image would take part in the enlargement.
-            like = Subsample(output_stride, name="grid")(image)
-            crop = CropLike(dtype="float32", name="stitch_crop")
-            outputs = [crop([scores, like]) for scores in outputs]
-    else:
-        outputs = net.scores(x, output_stride)
-    names = [f"instance{index}" for index in range(1, net.instances)]
-    heads = [
-        forms.Head(label, enlarged(scores, image, output_stride, f"logits_{label}"))
-        for label, scores in zip(names, outputs[:-1], strict=True)
-    ]
-    model = keras.Model(image, enlarged(outputs[-1], image, output_stride), name=name)
-    patch = keras.Input((size, size, input_shape[-1]), dtype="float32", name="patch")
-    *early, last = net.scores(patch, net.stride)
-    answers = {forms.MAIN: last, **dict(zip(names, early, strict=True))} if names else last
-    patch_model = keras.Model(patch, answers, name=f"{name}_patch")
-    return forms.attach(model, heads=heads, patch=forms.PatchForm(patch_model, size))
 
 
 def _f(variant: str, maps: tuple[int, int], num_classes: int, last_tanh: bool) -> Chain:
@@ -326,12 +274,8 @@ def RecurrentCNN(
     """
     check_choice("variant", variant, tuple(INSTANCES), "RecurrentCNN")
     check_choice("feedback", feedback, FEEDBACKS, "RecurrentCNN")
-    check_choice("evaluator", evaluator, EVALUATORS, "RecurrentCNN")
     count = INSTANCES[variant] if instances is None else check_whole("RecurrentCNN", "instances", instances)
     flag(last_tanh, "RecurrentCNN: argument", "last_tanh")
     chain = _f(variant, _maps("RecurrentCNN", features, width), num_classes, last_tanh)
     net = _Recurrence(chain, count, num_classes, feedback)
-    check_output_stride(output_stride, net.stride)
-    model = _recurrent_network(net, input_shape, evaluator, output_stride, name or "recurrentcnn")
-    load_own_weights(model, weights)
-    return model
+    return dense_network("RecurrentCNN", net, input_shape, evaluator, output_stride, name, weights)

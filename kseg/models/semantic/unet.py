@@ -9,10 +9,10 @@ from keras import layers, ops
 
 from kseg import encoders
 from kseg.checks import Range, check_choice
-from kseg.encoders.registry import ENCODERS
 from kseg.errors import UsageError
 from kseg.layers import BilinearUpsampling, PadToStride
-from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import classify, conv_bn_relu, image_input, load_own_weights
 from kseg.models.registry import register
 
 WIDTH = 64  # channels of the first level; each level doubles them
@@ -108,13 +108,9 @@ def _plain(x: Any, width: float, dropout: float, padding: str, depth: int) -> An
     return x
 
 
-def _over_encoder(x: Any, encoder: str, weights: str | None, width: float, dropout: float) -> Any:
+def _over_encoder(image: Any, encoder: str, weights: str | None, width: float, dropout: float) -> Any:
     """Bilinear expanding path over the features of a named encoder, down to stride 1."""
-    # VGG's features are its pools; a U needs what stands before each of them, down to stride 1.
-    options: dict[str, Any] = (
-        {"taps": "conv"} if "taps" in ENCODERS[encoders.resolve(encoder)].options else {}
-    )
-    features = encoders.build(encoder, x, weights=weights, width=width, **options)
+    features = encoders.features(encoder, image, stride_1=True, weights=weights, width=width)
     x = features[max(features)]
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
@@ -186,7 +182,7 @@ def UNet(
             pad = MirrorMargin(2**depth, margin(depth), name="pad")
         x = _plain(pad(image), width, dropout, padding, depth)
     else:
-        x = _over_encoder(PadToStride(32, name="pad")(image), encoder, weights, width, dropout)
+        x = _over_encoder(image, encoder, weights, width, dropout)
     model = keras.Model(image, classify(x, image, num_classes, 1), name=name or "unet")
     if plain:
         load_own_weights(model, weights)

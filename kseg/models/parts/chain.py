@@ -88,6 +88,10 @@ class Chain:
                 x = layer(x)
         return x
 
+    def answers(self, x: Any, output_stride: int) -> list[Any]:
+        """Return what the chain gives, alone in a list (`kseg.models.parts.patchwise`)."""
+        return [self(x, output_stride)]
+
 
 def check_output_stride(output_stride: int, stride: int) -> None:
     """Raise a UsageError unless `output_stride` is a positive divisor of a network's `stride`."""

@@ -17,7 +17,8 @@ from kseg.layers import (
     MirrorBorder,
     RGBToYUV,
 )
-from kseg.models.blocks import channels, check_whole, classify, image_input, load_own_weights
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import check_whole, classify, image_input, load_own_weights
 from kseg.models.registry import register
 
 MAPS = (16, 64, 256)  # of the three stages

@@ -6,95 +6,20 @@ form, `kseg.inference.sliding`), dense with dilated filters, and by shift-and-st
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
-from kseg.checks import check_choice
-from kseg.layers import (
-    BilinearUpsampling,
-    CropLike,
-    MirrorBorder,
-    RarefiedConv2D,
-    RarefiedMaxPooling2D,
-    ShiftToBatch,
-    StitchFromBatch,
-    Subsample,
-)
-from kseg.models import forms
-from kseg.models.blocks import channels, image_input, load_own_weights
-from kseg.models.chain import Chain, check_output_stride
+from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
+from kseg.layers.widths import channels
+from kseg.models.parts.chain import Chain
+from kseg.models.parts.patchwise import dense_network
 from kseg.models.registry import register
 
-EVALUATORS = ("dilated", "stitch")
 # (kernel, maps) of the convolutions with ReLU; a pooling 2x2 stands before each but the first, except where
 # the map has become 1x1.
 N4_CONVOLUTIONS = ((4, 48), (5, 48), (4, 48), (4, 48))
 N4_HIDDEN = (3, 200)
 PATCH_NET_CONVOLUTIONS = ((6, 32), (5, 64), (5, 128))
 PATCH_NET_HIDDEN = (4, 256)
-
-
-def border(receptive_field: int, output_stride: int) -> tuple[int, int]:
-    """Return the rows to add before and after an image so that outputs stand in the middle of their pixels.
-
-    Output i is for pixel `i * output_stride + (output_stride - 1) // 2`: the first of the two in the middle
-    where the stride is even, as for patches of even size (`PatchForm.centre`).
-    """
-    before = (receptive_field - 1) // 2 - (output_stride - 1) // 2
-    return before, receptive_field - output_stride - before
-
-
-def enlarged(scores: Any, image: Any, output_stride: int, name: str = "logits") -> Any:
-    """Enlarge scores of every `output_stride`-th pixel bilinearly and crop them to the image; float32."""
-    if output_stride > 1:
-        scores = BilinearUpsampling(output_stride, dtype="float32", name=f"upsample_{name}")(scores)
-    return CropLike(dtype="float32", name=name)([scores, image])
-
-
-def dense_network(
-    chain: Chain,
-    input_shape: tuple[int | None, int | None, int],
-    *,
-    evaluator: str,
-    output_stride: int,
-    name: str,
-    label: str,
-) -> keras.Model:
-    """Return the network that gives, for every pixel, the answer of the chain on the patch around it.
-
-    Args:
-        chain: ends in one channel per class.
-        input_shape: `(H, W, channels)`; H and W may be None.
-        evaluator: `"dilated"` or `"stitch"`.
-        output_stride: 1 for exact logits of all pixels; a larger divisor of the chain's stride for those of
-            one pixel in so many per axis, enlarged bilinearly.
-        name: name of the Keras model.
-        label: what errors call the network.
-
-    Returns:
-        Functional model with a patch form (`kseg.models.forms`); the border of the image is mirrored.
-    """
-    check_choice("evaluator", evaluator, EVALUATORS, label)
-    check_output_stride(output_stride, chain.stride)
-    image = image_input(input_shape)
-    shifts = chain.stride // output_stride if evaluator == "stitch" else 1
-    before, after = border(chain.receptive_field, output_stride)
-    x = MirrorBorder(before, after, shifts * output_stride, name="border")(image)
-    if evaluator == "stitch":
-        x = ShiftToBatch(shifts, output_stride, name="shift")(x)
-        x = StitchFromBatch(shifts, dtype="float32", name="stitch")(chain(x, chain.stride))
-        if output_stride > 1:
-            # Rows beyond the image would take part in the enlargement.
-            like = Subsample(output_stride, name="grid")(image)
-            x = CropLike(dtype="float32", name="stitch_crop")([x, like])
-    else:
-        x = chain(x, output_stride)
-    model = keras.Model(image, enlarged(x, image, output_stride), name=name)
-    size = chain.receptive_field
-    patch = keras.Input((size, size, input_shape[-1]), dtype="float32", name="patch")
-    patch_model = keras.Model(patch, chain(patch, chain.stride), name=f"{name}_patch")
-    return forms.attach(model, patch=forms.PatchForm(patch_model, size))
 
 
 def _relu(filters: int, kernel: int, name: str) -> RarefiedConv2D:
@@ -167,16 +92,7 @@ def N4(
         >>> model = N4(input_shape=(None, None, 1), num_classes=2)
     """
     chain = _chain(N4_CONVOLUTIONS, N4_HIDDEN, num_classes, width, dropout)
-    model = dense_network(
-        chain,
-        input_shape,
-        evaluator=evaluator,
-        output_stride=output_stride,
-        name=name or "n4",
-        label="N4",
-    )
-    load_own_weights(model, weights)
-    return model
+    return dense_network("N4", chain, input_shape, evaluator, output_stride, name, weights)
 
 
 @register(
@@ -218,13 +134,4 @@ def PatchNet(
         >>> model = PatchNet(input_shape=(360, 480, 3), num_classes=11, output_stride=4)
     """
     chain = _chain(PATCH_NET_CONVOLUTIONS, PATCH_NET_HIDDEN, num_classes, width, dropout)
-    model = dense_network(
-        chain,
-        input_shape,
-        evaluator=evaluator,
-        output_stride=output_stride,
-        name=name or "patchnet",
-        label="PatchNet",
-    )
-    load_own_weights(model, weights)
-    return model
+    return dense_network("PatchNet", chain, input_shape, evaluator, output_stride, name, weights)

@@ -22,11 +22,6 @@ def check_whole(network: str, argument: str, value: Any, minimum: int = 1) -> in
     return whole(value, f"{network}: argument", argument, minimum)
 
 
-def channels(count: int, width: float) -> int:
-    """Return `count * width` channels, rounded to a multiple of 8, at least 8; `count` itself at width 1."""
-    return count if width == 1 else max(8, 8 * round(count * width / 8))
-
-
 def conv_bn_relu(
     x: Any,
     filters: int,

@@ -8,7 +8,8 @@ import keras
 from keras import layers
 
 from kseg.layers import BilinearUpsampling, PadToStride
-from kseg.models.blocks import channels, classify, conv_bn_relu, image_input, load_own_weights
+from kseg.layers.widths import channels
+from kseg.models.parts.blocks import classify, conv_bn_relu, image_input, load_own_weights
 from kseg.models.registry import register
 
 ENCODER = (64, 128, 192, 256)  # strides 4, 8, 16, 32

@@ -19,7 +19,7 @@ from kseg.models import LRASPP, create, rebuild
 from kseg.training import TrainConfig
 from kseg.training.starting_weights import init_from, settle_versions
 
-REFERENCES = Path(__file__).resolve().parents[1] / "references"
+REFERENCES = Path(__file__).resolve().parents[2] / "references"
 sys.path.insert(0, str(REFERENCES))
 import torchvision_weights  # noqa: E402
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from kseg.errors import UsageError
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
-from kseg.models.chain import Chain
+from kseg.models.parts.chain import Chain
 
 
 @pytest.fixture(scope="module")

@@ -247,9 +247,9 @@ def _with_bases(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[Entry
 def learned(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that trained weights cannot be parted from (`Entry.learned_with`), with values."""
     values: dict[str, Any] = {}
-    for entry, whole in _with_bases(name, arguments):
+    for entry, values_of in _with_bases(name, arguments):
         for item in entry.learned_with:
-            values.setdefault(item, whole[item])
+            values.setdefault(item, values_of[item])
     return values
 
 

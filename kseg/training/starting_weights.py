@@ -140,7 +140,7 @@ def adapt(
     images: int = ADAPT_IMAGES,
     known: Collection[str] = (),
 ) -> None:
-    """Let the layers that learn from data (`kseg.layers.protocols.Adapts`) see their inputs on training images.
+    """Let the layers that learn from data (`kseg.layers.protocols.Adapts`) see their inputs on images.
 
     In the order of the graph, as a later layer sees what the earlier one makes of the data.
 

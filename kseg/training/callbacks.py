@@ -41,7 +41,7 @@ class SetEpoch(keras.callbacks.Callback):
 
 
 class Anneal(keras.callbacks.Callback):
-    """Tell the layers that anneal (`kseg.layers.protocols.Anneals`) how far the training is, before each epoch.
+    """Tell the layers that anneal (`kseg.layers.protocols.Anneals`) how far the training is.
 
     Args:
         network: the network whose layers are told; a number from 0 (first epoch) to 1 (last).

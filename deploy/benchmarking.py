@@ -1,4 +1,4 @@
-"""Measure artefacts side by side: size, load time, latency, memory, mIoU, in one interleaved run.
+"""Measure artefacts side by side: size, load time, latency, memory, score, in one interleaved run.
 
 Machines change speed from minute to minute, so the artefacts take turns: every round times a few
 calls of each, and ratios compare what was measured in the same minutes.
@@ -7,11 +7,14 @@ calls of each, and ratios compare what was measured in the same minutes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import json as json_module
 import math
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -28,6 +31,7 @@ from deploy.images import Images, network_inputs, spread
 from deploy.metadata import read_spec
 from deploy.plots import check_path, plot_benchmark
 from deploy.worker import INPUTS
+from kseg import tasks
 from kseg.checks import whole
 from kseg.errors import ArtefactError, UsageError
 from kseg.files import write_json
@@ -126,14 +130,12 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
         noise = np.random.default_rng(seed).standard_normal((TIMED_IMAGES, *size, 3))
         np.save(folder / INPUTS, noise.astype(np.float32))
         return
-    inputs: list[np.ndarray] = []
-    for image in network_inputs(images, spec, size):
-        inputs.append(image)
-        if len(inputs) == TIMED_IMAGES:
-            break
+    _, samples = tasks.find(spec.task).part("scorer")(spec, images.samples)
+    judged = dataclasses.replace(images, samples=samples)
+    inputs = list(itertools.islice(network_inputs(judged, spec, size), TIMED_IMAGES))
     np.save(folder / INPUTS, np.stack(inputs))
-    for index, sample in enumerate(images):
-        np.savez(folder / f"sample-{index:06d}.npz", image=sample.image, mask=sample.mask)
+    for index, sample in enumerate(judged):
+        (folder / f"sample-{index:06d}.pickle").write_bytes(pickle.dumps(sample))
 
 
 def _start_row(path: Path, spec: Spec, size: tuple[int, int]) -> dict[str, Any]:
@@ -159,14 +161,6 @@ def _time(processes: dict[int, _Process], repeats: int, progress: Progress | Non
         for index in reversed(order) if turn % 2 else order:
             seconds[index].extend(processes[index].ask("time", calls=CALLS_PER_ROUND)["seconds"])
     return seconds
-
-
-def _score(process: _Process, spec: Spec) -> float | None:
-    from kseg.metrics.confusion import Confusion
-
-    answer = process.ask("score", num_classes=spec.num_classes, ignore_id=spec.ignore_id)
-    score = Confusion.from_matrix(answer["matrix"], spec.ignore_id).scores()["miou_present"]
-    return None if score is None or not math.isfinite(score) else float(score)
 
 
 def _latency(seconds: list[float]) -> dict[str, float]:
@@ -211,7 +205,9 @@ def _warnings(rows: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _setup(images: Images | None, repeats: int, threads: int | None, seed: int) -> dict[str, Any]:
+def _setup(
+    task: tasks.Task, images: Images | None, repeats: int, threads: int | None, seed: int
+) -> dict[str, Any]:
     versions = {}
     for name in (
         "tensorflow-cpu",
@@ -237,6 +233,8 @@ def _setup(images: Images | None, repeats: int, threads: int | None, seed: int) 
         "source": None if images is None else images.source,
         "split": None if images is None else images.split,
         "images": 0 if images is None else len(images),
+        "metric": task.headline,
+        "label": task.label,
     }
 
 
@@ -274,8 +272,8 @@ def benchmark(
 
     Args:
         paths: `.keras` files and artefacts. An engine on a machine without a GPU is listed, not run.
-        data: images to run on and masks to score against: folder, `tfds:NAME`, source, or a sequence of
-            samples. None: seeded noise, no mIoU.
+        data: images to run on and truth to score against: folder, `tfds:NAME`, source, or a sequence of
+            samples. None: seeded noise, no score.
         split: default: `val`, else `test`, else `train`.
         limit: score on at most so many images, spread evenly; None: all.
         repeats: timed calls per file (rounded up to whole rounds of 5).
@@ -287,8 +285,9 @@ def benchmark(
 
     Returns:
         `rows` (one per file: `path`, `format`, `precision`, `status`, `bytes`, `load_s`: cold start with
-        imports, `p50_ms`, `p95_ms`, `images_per_s`, `peak_bytes`: resident memory, `miou`: 0-1 over the
-        classes in the truth, `speedup`, `smaller`), `warnings`, and `setup` (machine, versions, data).
+        imports, `p50_ms`, `p95_ms`, `images_per_s`, `peak_bytes`: resident memory, the score of its
+        task in 0-1 under its name (`miou`: over the classes in the truth), `speedup`, `smaller`), `warnings`,
+        and `setup` (machine, versions, data, `metric` and its `label`).
 
     Raises:
         UsageError, DataError, ArtefactError: if a file or the data cannot be used.
@@ -308,12 +307,15 @@ def benchmark(
     with tempfile.TemporaryDirectory(prefix="kseg-benchmark-") as root:
         folders = [Path(root) / str(index) for index in range(len(files))]
         for folder, spec, size in zip(folders, specs, sizes, strict=True):
-            judged = None if images is None else images.in_classes_of(spec)
-            _prepare(folder, judged, spec, size, seed)
+            _prepare(folder, images, spec, size, seed)
         with _workers(files, folders, sizes, threads) as processes:
             _measure(processes, rows, specs, repeats, images is not None, progress)
     _add_ratios(rows)
-    result = {"rows": rows, "warnings": _warnings(rows), "setup": _setup(images, repeats, threads, seed)}
+    result = {
+        "rows": rows,
+        "warnings": _warnings(rows),
+        "setup": _setup(tasks.find(specs[0].task), images, repeats, threads, seed),
+    }
     if json is not None:
         write_json(json, result)
     if plot is not None:
@@ -326,7 +328,7 @@ def _measure(
     rows: list[dict[str, Any]],
     specs: Sequence[Spec],
     repeats: int,
-    has_masks: bool,
+    has_truth: bool,
     progress: Progress | None,
 ) -> None:
     """Load all, time all in turns, read memory, then score: scoring must not count as memory."""
@@ -343,6 +345,6 @@ def _measure(
         rows[index].update(_latency(seconds))
     for index, process in able.items():
         rows[index].update(process.ask("memory"))
-    if has_masks:
+    if has_truth:
         for index, process in able.items():
-            rows[index]["miou"] = _score(process, specs[index])
+            rows[index][tasks.find(specs[index].task).headline] = process.ask("score")["score"]

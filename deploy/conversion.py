@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class Request:
         format: name of the format.
         precision: the precision asked for; an exporter that lowers it later converts in float32.
         size: `(height, width)` of the input.
+        outputs: names of the outputs.
         dynamic: None or `"batch"`.
         seed: seed of the probe image.
         keep_float: for int8: a regular expression; operators whose name it is found in stay in float.
@@ -50,6 +52,7 @@ class Request:
     format: str
     precision: str
     size: tuple[int, int]
+    outputs: tuple[str, ...]
     dynamic: str | None = None
     seed: int = 0
     keep_float: str | None = None
@@ -57,10 +60,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Probe:
-    """One random normalised image `(1, H, W, 3)` and Keras' float32 logits for it."""
+    """One random normalised image `(1, H, W, 3)` and Keras' float32 outputs for it, by name."""
 
     image: np.ndarray
-    logits: np.ndarray
+    outputs: dict[str, np.ndarray]
+
+
+def named_outputs(model: keras.Model, image: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Run a network; return its outputs by name. A network with one output need not name it."""
+    found = model(image, training=False)
+    return {name: found[name] for name in names} if isinstance(found, dict) else {names[0]: found}
 
 
 def _is_reduced(value: Any) -> bool:
@@ -116,9 +125,10 @@ def _convert_here(model: keras.Model, path: Path, request: Request) -> Probe:
     exporter = formats.by_name(request.format).load("exporter")
     twin = float32_twin(model)
     image = np.random.default_rng(request.seed).standard_normal((1, *request.size, 3)).astype(np.float32)
-    logits = np.asarray(tf.function(lambda x: twin(x, training=False))(tf.constant(image)), np.float32)
+    run = tf.function(lambda x: named_outputs(twin, x, request.outputs))
+    outputs = {name: np.asarray(value, np.float32) for name, value in run(tf.constant(image)).items()}
     exporter.convert(twin, path, request)
-    return Probe(image, logits)
+    return Probe(image, outputs)
 
 
 def convert(model: keras.Model, spec: Spec, path: Path, request: Request) -> Probe:
@@ -136,9 +146,10 @@ def convert(model: keras.Model, spec: Spec, path: Path, request: Request) -> Pro
     Raises:
         ArtefactError: if the conversion on the TensorFlow backend fails in its own process.
     """
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    named = isinstance(model.output, dict) and set(model.output) == set(request.outputs)
+    if len(model.inputs) != 1 or not (named or (len(model.outputs) == 1 and len(request.outputs) == 1)):
         raise UsageError(
-            "Export takes a network with one input (an image) and one output (logits). "
+            f"Export takes a network with one input (an image) and the outputs {', '.join(request.outputs)}. "
             f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs ({model.output_names})"
         )
     if backend() == "tensorflow":
@@ -162,16 +173,18 @@ def convert(model: keras.Model, spec: Spec, path: Path, request: Request) -> Pro
             last = ran.stderr.strip().splitlines()[-1:] or [f"exit code {ran.returncode}"]
             raise ArtefactError(f"Conversion on the TensorFlow backend failed: {last[0]}")
         with np.load(probe) as arrays:
-            return Probe(arrays["image"], arrays["logits"])
+            return Probe(arrays["image"], {name: arrays[f"output {name}"] for name in request.outputs})
 
 
 def _main(arguments: list[str]) -> None:
     source, path, probe_path, values = arguments
     from kseg.saving import load
 
-    request = Request(**{**json.loads(values), "size": tuple(json.loads(values)["size"])})
+    given = json.loads(values)
+    request = Request(**{**given, "size": tuple(given["size"]), "outputs": tuple(given["outputs"])})
     probe = _convert_here(load(source), Path(path), request)
-    np.savez(probe_path, image=probe.image, logits=probe.logits)
+    named: dict[str, Any] = {f"output {name}": value for name, value in probe.outputs.items()}
+    np.savez(probe_path, image=probe.image, **named)
 
 
 if __name__ == "__main__":

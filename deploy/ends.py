@@ -1,46 +1,71 @@
-"""The two ends that every artefact has: one input `image`, one output `logits`. numpy only."""
+"""The ends that every artefact has: one input `image`, and the outputs of its task. numpy only."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kseg import tasks
 from kseg.errors import ArtefactError, UsageError
+from kseg.spec import Spec
 from kseg.text import printable
 
-INPUT, OUTPUT = "image", "logits"
+INPUT = "image"
+Shape = tuple[int, ...]
 
 
-def check_names(path: Path, inputs: Collection[str], outputs: Collection[str]) -> None:
-    """Raise ArtefactError unless the file has exactly the two ends."""
-    if set(inputs) != {INPUT} or set(outputs) != {OUTPUT}:
-        raise ArtefactError(
-            f"'{path}' must have one input '{INPUT}' and one output '{OUTPUT}'. "
-            f"Received: inputs {sorted(inputs)}, outputs {sorted(outputs)}"
-        )
+def output_shapes(spec: Spec, size: tuple[int, int]) -> dict[str, Shape]:
+    """Return the outputs that a graph of this spec has at an input size: name -> shape, batch left out."""
+    shapes: dict[str, Shape] = tasks.find(spec.task).part("outputs")(spec, size)
+    return shapes
 
 
-def checked_size(
-    path: Path, input_shape: Sequence[object], output_shape: Sequence[object], num_classes: int
-) -> tuple[int, int]:
-    """Return `(H, W)` of a file that takes `(B, H, W, 3)` and gives `(B, H, W, num_classes)`.
+@dataclass(frozen=True)
+class Ends:
+    """The ends of one file, checked.
+
+    Args:
+        input_shape: `(B, H, W, 3)`; the batch as the file has it.
+        size: `(H, W)` of it.
+        outputs: name -> shape, batch left out.
+    """
+
+    input_shape: tuple[object, ...]
+    size: tuple[int, int]
+    outputs: dict[str, Shape]
+
+
+def checked_ends(
+    path: Path, spec: Spec, inputs: Mapping[str, Sequence[object]], outputs: Mapping[str, Sequence[object]]
+) -> Ends:
+    """Return the ends of a file.
+
+    Args:
+        path: the file, for the message.
+        spec: what it carries; its task says which outputs there are.
+        inputs, outputs: name -> shape, batch first, as the file has them.
 
     Raises:
-        ArtefactError: if the shapes are others.
+        ArtefactError: if a name or a shape is another.
     """
-    sides = [side for side in tuple(input_shape)[1:3] if isinstance(side, int) and side > 0]
-    if (
-        len(sides) != 2
-        or tuple(input_shape)[1:] != (*sides, 3)
-        or tuple(output_shape)[1:] != (*sides, num_classes)
-    ):
+    shape = tuple(inputs.get(INPUT, ()))
+    sides = [side for side in shape[1:3] if isinstance(side, int) and side > 0]
+    takes = set(inputs) == {INPUT} and len(sides) == 2 and shape[1:] == (*sides, 3)
+    expected = output_shapes(spec, (sides[0], sides[1])) if takes else {}
+    if not takes or {name: tuple(found)[1:] for name, found in outputs.items()} != expected:
         raise ArtefactError(
-            f"'{printable(path)}' must take images (B, H, W, 3) and give logits (B, H, W, {num_classes}), "
-            f"one per class of its spec. Received: {tuple(input_shape)} and {tuple(output_shape)}"
+            f"'{printable(path)}' must have one input {INPUT} (B, H, W, 3) and one output "
+            f"{tasks.described_outputs(spec)}, as its spec says. "
+            f"Received: {_listed(inputs)} and {_listed(outputs)}"
         )
-    return sides[0], sides[1]
+    return Ends(shape, (sides[0], sides[1]), expected)
+
+
+def _listed(ends: Mapping[str, Sequence[object]]) -> str:
+    return ", ".join(f"{printable(name)} {tuple(shape)}" for name, shape in sorted(ends.items())) or "none"
 
 
 def checked_images(path: Path, images: np.ndarray, input_shape: Sequence[object]) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
-from kseg import records
+from kseg import records, tasks
 from kseg.spec import Spec
 from kseg.text import printable
 
@@ -22,8 +23,9 @@ class Verified(records.Record, frozen=True):
     images: records.Count | None = None
     source: records.Text | None = None
     split: records.Text | None = None
-    miou: _Share | None = None
-    miou_reference: _Share | None = None
+    metric: records.Text | None = None
+    value: _Share | None = None
+    reference: _Share | None = None
     budget: Annotated[float, msgspec.Meta(ge=0, le=1e6)] | None = None
     drop: Annotated[float, msgspec.Meta(ge=-100, le=100)] | None = None
     agreement: _Share | None = None
@@ -53,4 +55,10 @@ def exported(spec: Spec, path: str | os.PathLike[str]) -> Exported:
     Raises:
         ArtefactError: if it holds something else: names file and field.
     """
-    return records.convert(spec.export, Exported, where=f"'{printable(path)}', `export` of the spec")
+    found = dict(spec.export)
+    if isinstance(verify := found.get("verify"), Mapping):
+        # Files of 0.1 have the figures under the metric's name only.
+        metric = tasks.find(spec.task).headline
+        named = {"value": verify.get(metric), "reference": verify.get(f"{metric}_reference")}
+        found["verify"] = {**named, **verify}
+    return records.convert(found, Exported, where=f"'{printable(path)}', `export` of the spec")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
+from deploy.ends import output_shapes
 from deploy.patterns import Pattern
 from deploy.quiet import quiet
 from deploy.template import Exporter, Job
@@ -166,14 +167,16 @@ def export(
     _check_choices(row, precision, dynamic, calibration)
     _check_keep_float(keep_float, precision)
     judged = _verify_data(verify, calibration)
-    Budget(miou=max_miou_drop, one_class=max_class_drop)  # refuses before anything is converted
+    Budget(score=max_miou_drop, one_class=max_class_drop)  # refuses before anything is converted
     if verify_images is not None:
         whole(verify_images, "Argument", "verify_images", MINIMUM_IMAGES)
     network, known = _load_model(model, spec)
+    chosen = _input_size(size, known, network)
     request = Request(
         format=row.name,
         precision=precision,
-        size=_input_size(size, known, network),
+        size=chosen,
+        outputs=tuple(output_shapes(known, chosen)),
         dynamic=dynamic,
         seed=seed,
         keep_float=_kept_float(keep_float, precision, known),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kseg.data.merged import in_classes_of
+from deploy.ends import output_shapes
+from kseg import tasks
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
+from kseg.tasks import OneOutput
 
 JUDGED_SPLITS = ("val", "test", "train")
 
@@ -37,10 +39,6 @@ class Images:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.samples[index] for index in self.indices)
-
-    def in_classes_of(self, model: Spec) -> Images:
-        """Return the same images with their truth in the model's classes, which may be unions of theirs."""
-        return replace(self, samples=in_classes_of(model, self.samples))
 
 
 def _is_source(data: Any) -> bool:
@@ -100,8 +98,8 @@ def draw(data: Any, *, split: str = "train", count: int, seed: int) -> Images:
     return Images(samples, tuple(int(index) for index in order), source, found)
 
 
-class _Recorder:
-    """A runtime that keeps what it is asked to run. Its logits are zero."""
+class _Recorder(OneOutput):
+    """A runtime that keeps what it is asked to run. Its outputs are zero."""
 
     name = "recorder"
 
@@ -109,10 +107,11 @@ class _Recorder:
         self.spec = spec
         self.input_size = size
         self.received: list[np.ndarray] = []
+        self._outputs = output_shapes(spec, size)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         self.received.extend(np.asarray(image, np.float32) for image in images)
-        return np.zeros((*images.shape[:3], self.spec.num_classes), np.float32)
+        return {name: np.zeros((len(images), *shape), np.float32) for name, shape in self._outputs.items()}
 
     def close(self) -> None:
         self.received = []
@@ -121,13 +120,11 @@ class _Recorder:
 def network_inputs(images: Images, spec: Spec, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield what prediction feeds to the network: float32 `(H, W, 3)`, normalised, tiles included.
 
-    The Predictor itself makes them, so that calibration sees the very pixels that prediction sees.
+    The task's predictor itself makes them, so that calibration sees the very pixels that prediction sees.
     """
-    from kseg.inference import Predictor
-
     recorder = _Recorder(spec, size)
-    predictor = Predictor(recorder)
+    predictor = tasks.find(spec.task).part("predictor")(recorder)
     for sample in images:
-        predictor([sample.image])
-        yield from recorder.received
-        recorder.received = []
+        for _ in predictor.stream([sample.image]):
+            yield from recorder.received
+            recorder.received = []

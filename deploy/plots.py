@@ -14,7 +14,6 @@ _PANELS = (
     ("p50_ms", "latency, ms (bar: median, line: 95 %)", 1.0),
     ("bytes", "file, MB", 1e-6),
     ("peak_bytes", "peak memory, MB", 1e-6),
-    ("miou", "mIoU, %", 100.0),
 )
 _COLORS = {
     "keras": "#6b7280",
@@ -44,7 +43,9 @@ def plot_benchmark(result: Mapping[str, Any], path: str | os.PathLike[str]) -> N
     from matplotlib.figure import Figure
 
     rows = [row for row in result["rows"] if "p50_ms" in row]
-    panels = [panel for panel in _PANELS if any(row.get(panel[0]) is not None for row in rows)]
+    setup = result["setup"]
+    every = (*_PANELS, (setup["metric"], f"{setup['label']}, %", 100.0))
+    panels = [panel for panel in every if any(row.get(panel[0]) is not None for row in rows)]
     figure = Figure(figsize=(3.2 * max(1, len(panels)), 1.4 + 0.42 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     names = [Path(row["path"]).name for row in rows]
@@ -64,7 +65,6 @@ def plot_benchmark(result: Mapping[str, Any], path: str | os.PathLike[str]) -> N
         axes.margins(x=0.2)
         axes.invert_yaxis()
         axes.spines[["top", "right"]].set_visible(False)
-    setup = result["setup"]
     figure.supxlabel(f"{setup['processor']}, batch 1, {setup['date'][:10]}", fontsize=7)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=150)

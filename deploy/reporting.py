@@ -13,9 +13,9 @@ import kseg
 from deploy.exported import exported
 from deploy.formats import FORMATS
 from deploy.metadata import read_spec
-from kseg import files, records
+from kseg import files, records, tasks
 from kseg.errors import DataError
-from kseg.inference import Predictor, evaluate
+from kseg.inference import evaluate
 from kseg.progress import Progress
 from kseg.viz import write_report
 
@@ -62,7 +62,8 @@ def report(
         raise DataError(
             f"'{folder}' holds no finished run: {model.name} is missing. Make one with kseg train"
         )
-    predictor = Predictor(model)
+    task = tasks.find(read_spec(model).task)
+    predictor = task.part("predictor")(model)
     source = kseg.data.open(data or _trained_on(folder))
     splits = list(splits) or [name for name in ("val", "validation", "test") if name in source.splits]
     if not splits:
@@ -72,14 +73,14 @@ def report(
     scores = {name: evaluate(predictor, source.samples(name), progress, f"scoring {name}") for name in splits}
     benchmark = _read(folder / BENCHMARK, _Benchmark)
     exports = [_export_row(path, benchmark) for path in export_files(folder)]
-    notes, commands = _notes(folder, splits, bool(exports)), _commands(folder, source.name, splits)
+    notes, commands = _notes(task, folder, splits, bool(exports)), _commands(folder, source.name, splits)
     page = Path(out) if out else folder / "report.html"
     write_report(
         page,
         title=f"{predictor.spec.architecture} on {source.spec.data['source']}",
         spec=predictor.spec,
         history_csv=folder / "history.csv",
-        examples=_examples(predictor, source.samples(splits[0], limit=examples)),
+        examples=_examples(task, predictor, source.samples(splits[0], limit=examples)),
         scores=scores,
         exports=exports,
         notes=notes,
@@ -87,9 +88,7 @@ def report(
     )
     summary = {
         "spec": predictor.spec.to_dict(),
-        "scores": {
-            name: {**entry.scores(), "matrix": entry.matrix.tolist()} for name, entry in scores.items()
-        },
+        "scores": {name: entry.summary() for name, entry in scores.items()},
         "exports": exports,
         "benchmark": _without_paths(_read(folder / BENCHMARK, dict[str, Any]), folder),
         "notes": notes,
@@ -151,13 +150,15 @@ def _read(path: Path, kind: type[T]) -> T:
     return records.read(path, kind, remedy="Move it away, or make it again")
 
 
-def _examples(predictor: Any, samples: Any) -> Iterator[tuple[str, Any, Any, Any]]:
+def _examples(task: tasks.Task, predictor: Any, samples: Any) -> Iterator[tuple[str, Any, Any, Any]]:
     for sample in samples:
-        yield sample.name, sample.image, sample.mask, predictor(sample.image)[0]
+        (prediction,) = predictor.stream([sample.image])
+        yield sample.name, sample.image, task.part("pictures").truth(sample), prediction
 
 
 def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
-    record = exported(read_spec(path), path)
+    spec = read_spec(path)
+    record, headline = exported(spec, path), tasks.find(spec.task).headline
     rows = [row for row in benchmark.rows if Path(row.path).name == path.name]
     timed = rows[0] if rows else _Timed(path=path.name)
     row = {
@@ -171,8 +172,8 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
         "images_per_s": timed.images_per_s,
         "ratio": timed.speedup,
         "peak_mb": None if timed.peak_bytes is None else timed.peak_bytes / 1e6,
-        "miou": record.verify.miou,
-        "miou_drop": record.verify.drop,
+        headline: record.verify.value,
+        f"{headline}_drop": record.verify.drop,
         "agreement": record.verify.agreement,
         "verify": record.verify.status,
         "reason": _reason(timed.status, record.verify.status),
@@ -212,19 +213,18 @@ def _without_paths(benchmark: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**benchmark, "rows": rows, "setup": setup} if benchmark else benchmark
 
 
-def _notes(folder: Path, splits: Sequence[str], has_exports: bool) -> dict[str, str]:
+def _notes(task: tasks.Task, folder: Path, splits: Sequence[str], has_exports: bool) -> dict[str, str]:
     notes = {
-        "IoU": f"one confusion matrix over all images of {' and '.join(splits)}, at their original size, "
-        "ignored pixels left out; printed again by kseg evaluate.",
-        "curves": "loss and mIoU of the training run, at the network's input size, as model.fit logged them "
-        "(history.csv).",
+        task.part_label: task.scored.format(splits=" and ".join(splits)),
+        "curves": f"loss and {task.label} of the training run, at the network's input size, as model.fit "
+        "logged them (history.csv).",
     }
     versions = _read(folder / RUN, _Run).versions
     if versions:
         listed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         notes["training"] = f"{listed}; every argument is in {RUN}."
     if has_exports:
-        notes["mIoU, drop, agreement of the exports"] = (
+        notes[f"{task.label}, drop, agreement of the exports"] = (
             "the artefact against the trained model on the same images through the same pre- and "
             "post-processing (kseg verify); the outcome is inside each file."
         )

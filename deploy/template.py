@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import datetime
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +19,7 @@ import numpy as np
 
 from deploy.calibration import Calibration
 from deploy.conversion import Probe, Request, convert
+from deploy.ends import output_shapes
 from deploy.formats import Format, by_name
 from deploy.metadata import embed, load
 from deploy.quiet import quiet
@@ -32,7 +33,7 @@ from kseg.version import __version__
 if TYPE_CHECKING:
     import keras
 
-# rms error / std of the reference logits on a random image. Measured: float32 <= 1e-4, float16 <= 0.09
+# rms error / std of the reference outputs on a random image. Measured: float32 <= 1e-4, float16 <= 0.09
 # (hard pooling switches; 0.01 for every other network). int8 is judged by mIoU alone.
 PARITY = {"float32": 1e-3, "float16": 0.2}
 
@@ -122,7 +123,7 @@ class Exporter(abc.ABC):
             "size": list(request.size),
             "dynamic": request.dynamic,
             "layout": "NHWC",
-            "output": "logits",
+            "output": ", ".join(request.outputs),
             "keep_float": request.keep_float,
             "calibration": None if calibration is None else calibration.to_dict(),
             "tools": {
@@ -144,47 +145,50 @@ class Exporter(abc.ABC):
         """Load the file as a user would; compare its signature and one answer with Keras'.
 
         Returns:
-            `rms_over_std` and `max_abs` of the logits' error on one random image.
+            `rms_over_std` and `max_abs` of the outputs' error on one random image, of the worst.
         """
         runtime = load(path)
         try:
             check_signature(runtime, self.job.request, self.job.spec)
-            logits = runtime(probe.image)
+            outputs = runtime.outputs(probe.image)
         finally:
             runtime.close()
-        return check_parity(logits, probe.logits, self.job.request.precision)
+        return check_parity(outputs, probe.outputs, self.job.request.precision)
 
 
 def check_signature(runtime: Any, request: Request, spec: Spec) -> None:
-    """Refuse an artefact whose input collapsed or whose logits are not the spec's classes."""
+    """Refuse an artefact whose input collapsed or whose outputs are not those of the spec."""
     height, width = runtime.input_size
     if (height, width) != tuple(request.size) or (1 in (height, width) and 1 not in request.size):
         raise ArtefactError(
             f"The converter changed the input size: asked for {request.size}, the file has {(height, width)}."
         )
-    shape = tuple(runtime.output_shape)[1:]
-    if shape != (*request.size, spec.num_classes):
-        raise ArtefactError(
-            "The file's logits must have the input's size and one channel per class: "
-            f"expected {(*request.size, spec.num_classes)}, received {shape}."
-        )
+    expected, received = output_shapes(spec, request.size), runtime.ends.outputs
+    if received != expected:
+        raise ArtefactError(f"The file's outputs must be {expected} for its spec, received {received}.")
 
 
-def check_parity(logits: np.ndarray, reference: np.ndarray, precision: str) -> dict[str, float]:
-    """Compare the artefact's logits with Keras'; raise ArtefactError if they are another network's."""
-    if not np.isfinite(logits).all():
-        raise ArtefactError("The converted file gives NaN or infinite logits on a random image.")
-    error = logits.astype(np.float64) - reference
-    # An untrained head answers a constant: then its size, not its spread, is the measure.
-    scale = max(float(reference.std()), 0.01 * float(np.sqrt(np.mean(np.square(reference)))), 1e-6)
-    ratio = float(np.sqrt(np.mean(error**2))) / scale
-    limit = PARITY.get(precision)
-    if limit is not None and ratio > limit:
-        raise ArtefactError(
-            f"The converted file does not compute what Keras computes: rms error / std = {ratio:.3g} "
-            f"on a random image; {precision} allows {limit:g}."
-        )
-    return {"rms_over_std": ratio, "max_abs": float(np.abs(error).max())}
+def check_parity(
+    outputs: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray], precision: str
+) -> dict[str, float]:
+    """Compare the artefact's outputs with Keras'; raise ArtefactError if they are another network's."""
+    worst = {"rms_over_std": 0.0, "max_abs": 0.0}
+    for name, expected in reference.items():
+        if not np.isfinite(outputs[name]).all():
+            raise ArtefactError(f"The converted file gives NaN or infinite {name} on a random image.")
+        error = outputs[name].astype(np.float64) - expected
+        # An untrained head answers a constant: then its size, not its spread, is the measure.
+        scale = max(float(expected.std()), 0.01 * float(np.sqrt(np.mean(np.square(expected)))), 1e-6)
+        ratio = float(np.sqrt(np.mean(error**2))) / scale
+        limit = PARITY.get(precision)
+        if limit is not None and ratio > limit:
+            raise ArtefactError(
+                f"The converted file does not compute what Keras computes: rms error / std = {ratio:.3g} "
+                f"of {name} on a random image; {precision} allows {limit:g}."
+            )
+        worst["rms_over_std"] = max(worst["rms_over_std"], ratio)
+        worst["max_abs"] = max(worst["max_abs"], float(np.abs(error).max()))
+    return worst
 
 
 def _version(distribution: str) -> str | None:

@@ -7,7 +7,9 @@ the numbers of the runtimes that do without it.
 from __future__ import annotations
 
 import json
+import math
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from deploy.formats import NoDeviceError
+from kseg import tasks
 from kseg.errors import KsegError
 
 INPUTS = "inputs.npy"
@@ -43,7 +46,8 @@ class Worker:
 
     Args:
         path: the artefact or `.keras` file.
-        folder: holds `inputs.npy` (network inputs) and one `.npz` per sample to score.
+        folder: holds `inputs.npy` (network inputs) and one `.pickle` per sample to score; the process
+            that started this one has written them.
         size: `(height, width)` at which the network is run.
         threads: CPU threads; None: the runtime's choice.
     """
@@ -86,17 +90,17 @@ class Worker:
         """Return the peak resident memory up to now."""
         return {"peak_bytes": peak_bytes()}
 
-    def score(self, num_classes: int, ignore_id: int) -> dict[str, Any]:
-        """Return the confusion matrix over the stored samples."""
-        from kseg.inference import Predictor
-        from kseg.metrics.confusion import Confusion
-
-        predictor = Predictor(self._runtime, size=self._size)
-        confusion = Confusion(num_classes, ignore_id)
-        for file in sorted(self._folder.glob("sample-*.npz")):
-            with np.load(file) as arrays:
-                confusion.update(arrays["mask"], predictor([arrays["image"]])[0])
-        return {"matrix": confusion.matrix.tolist()}
+    def score(self) -> dict[str, Any]:
+        """Return the score of the model's task over the stored samples; None where there is none."""
+        spec = self._runtime.spec
+        task = tasks.find(spec.task)
+        predictor = task.part("predictor")(self._runtime, size=self._size)
+        scorer, _ = task.part("scorer")(spec, ())
+        for file in sorted(self._folder.glob("sample-*.pickle")):
+            sample = pickle.loads(file.read_bytes())
+            scorer.add(sample, predictor([sample.image])[0])
+        score = scorer.comparable()
+        return {"score": score if math.isfinite(score) else None}
 
 
 def serve(worker: Worker, commands: TextIO, answers: TextIO) -> None:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-import numpy as np
 
-from kseg import files, keras_file, records
-from kseg.errors import ArtefactError, UsageError, first_line
+from kseg import files, keras_file, records, tasks
+from kseg.errors import ArtefactError, UsageError
 from kseg.keras_file import SUFFIX
 from kseg.spec import Spec
 from kseg.text import printable
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     import keras
 
 SPEC_MEMBER = "kseg.json"
-# Height and width on which a network of any size is tried: multiples of every usual stride, not equal.
-_PROBE = (64, 128)
 _WITHOUT_SPEC = (
     f"is a Keras model without a kseg spec: it lacks the member {SPEC_MEMBER}. "
     "Load it with keras.models.load_model, then kseg.save(model, path, spec=...)"
@@ -67,8 +63,8 @@ def save(model: keras.Model, path: str | os.PathLike[str], spec: Spec | None = N
         )
     network = _inference_network(model)
     written = _completed(spec, model)
-    if spec.task == "semantic" and not written.architecture:
-        _check_foreign(network)
+    if not written.architecture:
+        tasks.find(spec.task).part("check_foreign")(network)
     stride = getattr(getattr(model, "info", None), "stride", 1)
     member = {**written.to_dict(), "stride": int(stride)}
     with files.atomic(target) as temporary:
@@ -99,9 +95,11 @@ def _completed(spec: Spec, model: keras.Model) -> Spec:
 
 
 def _other_channels(model: keras.Model, spec: Spec) -> str:
-    """Return the numbers of logits that the network gives, if they are not the spec's; else nothing."""
+    """Return the sizes of the outputs' last axes, if they are not those of the spec's task; else nothing."""
+    shapes = tasks.find(spec.task).part("outputs")(spec, (0, 0)).values()
+    wanted = {shape[-1] for shape in shapes if len(shape) == 3}
     channels = {tensor.shape[-1] for tensor in model.outputs if len(tensor.shape) == 4}
-    if spec.task != "semantic" or not channels or channels == {spec.num_classes}:
+    if not channels or channels <= wanted:
         return ""
     return " and ".join(sorted(map(str, channels)))
 
@@ -117,49 +115,6 @@ def _inference_network(model: keras.Model) -> keras.Model:
             f"kseg.save writes functional models, and '{model.name}' ({type(model).__name__}) has no "
             "graph from inputs to outputs. Build it as keras.Model(inputs, outputs)"
         ) from error
-
-
-def _check_foreign(network: keras.Model) -> None:
-    """Try a network that kseg did not make on one image: does it give logits at the image's size?"""
-    from keras import ops
-
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        warnings.warn(
-            f"'{network.name}' has {len(network.inputs)} inputs and {len(network.outputs)} outputs: it is "
-            "saved whole, but Predictor and export take one image and one map of logits. Save "
-            "keras.Model(image, logits) for them",
-            stacklevel=3,
-        )
-        return
-    shape = tuple(network.inputs[0].shape)
-    rank = len(network.outputs[0].shape)
-    if len(shape) != 4 or rank != 4:
-        raise UsageError(
-            "kseg.save writes networks that turn images (B, H, W, C) into logits (B, H, W, classes). "
-            f"Received: '{network.name}' from {shape} to {tuple(network.outputs[0].shape)}"
-        )
-    size = tuple(side or probe for side, probe in zip(shape[1:3], _PROBE, strict=True))
-    image = np.random.default_rng(0).standard_normal((1, *size, shape[3] or 3)).astype("float32")
-    try:
-        logits = np.asarray(ops.convert_to_numpy(network(image, training=False)), np.float32)
-    except Exception as error:  # its layers and the backend may raise anything
-        warnings.warn(
-            f"'{network.name}' could not be tried on an image of {size[0]}x{size[1]}: {first_line(error)}",
-            stacklevel=3,
-        )
-        return
-    if logits.shape[1:3] != size:
-        raise UsageError(
-            f"'{network.name}' gives {logits.shape[1]}x{logits.shape[2]} for an image of {size[0]}x{size[1]}"
-            ", and kseg needs logits at the image's size. End it in kseg.layers.BilinearUpsampling(factor), "
-            "or ResizeLike()([logits, image])"
-        )
-    if logits.min() >= 0 and np.abs(logits.sum(-1) - 1).max() < 1e-2:
-        warnings.warn(
-            f"'{network.name}' gives probabilities: kseg takes logits, and what averages or refines them "
-            "takes the softmax itself. Leave out the last activation; the weights stay as they are",
-            stacklevel=3,
-        )
 
 
 class _Member(records.Record, frozen=True):

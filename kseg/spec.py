@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,6 @@ from kseg.errors import ArtefactError, UsageError
 from kseg.text import printable
 
 FORMAT = 1
-TASKS = ("semantic", "instance")
 RESIZE_RULES = ("none", "stretch", "fit")
 ORDERS = ("rgb", "bgr")
 # Masks have at most 16 bits, and an input of 8192 x 8192 floats has 0.8 GB.
@@ -97,7 +97,8 @@ class Spec:
         palette: one RGB colour (0-255) per class. Default: the PASCAL VOC colours.
         ignore_id: label value that losses, metrics and pictures leave out (void). Must not be a
             class index.
-        task: `"semantic"` or `"instance"`.
+        task: name of a row of `kseg.tasks`: `"semantic"`, or that of another package, which is asked for at
+            its use.
         input_size: `(height, width)` at which the network is run and exported; None: not fixed yet.
         resize: how an image of another size meets `input_size`: `"none"` (native resolution: pad
             small images bottom/right, tile large ones), `"stretch"` (resize both sides),
@@ -149,7 +150,11 @@ class Spec:
             )
         if not -MAX_CLASSES < self.ignore_id < MAX_CLASSES:
             raise UsageError(f"Spec `ignore_id` must have 16 bits. Received: ignore_id={self.ignore_id}")
-        check_choice("task", self.task, TASKS, "Spec")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,63}", str(self.task)):
+            raise UsageError(
+                "Spec `task` must be the name of a task, such as 'semantic'. "
+                f"Received: {printable(self.task, 100)}"
+            )
         check_choice("resize", self.resize, RESIZE_RULES, "Spec")
         if self.input_size is not None:
             size = tuple(int(side) for side in self.input_size)

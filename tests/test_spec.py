@@ -66,7 +66,7 @@ def test_fields_of_a_later_release_are_left_out() -> None:
         ({"palette": ((0, 0, 0),)}, "one colour per class"),
         ({"palette": ((0, 0, 0), (0, 0, 256))}, "0-255"),
         ({"ignore_id": 1}, "which is class 'sky'"),
-        ({"task": "panoptic"}, "panoptic"),
+        ({"task": "Pan optic"}, "Pan optic"),
         ({"resize": "crop"}, "crop"),
         ({"input_size": (0, 5)}, "positive"),
         ({"input_size": (5,)}, "height, width"),

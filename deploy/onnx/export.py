@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.conversion import Request
-from deploy.ends import INPUT, OUTPUT
+from deploy.ends import INPUT
 from deploy.template import Exporter
 from kseg.errors import ArtefactError, require
 
@@ -45,7 +46,7 @@ class OnnxExporter(Exporter):
             raise ArtefactError(f"ONNX conversion failed: {str(error).strip().splitlines()[-1:]}") from error
         _check_inputs(graph)
         drop_regions(graph)
-        name_ends(graph, batch)
+        name_ends(graph, batch, request.outputs)
         onnx.checker.check_model(graph, full_check=True)
         onnx.save(graph, str(path))
 
@@ -108,14 +109,17 @@ def drop_regions(graph: Any) -> None:
         graph.graph.initializer.remove(entry)
 
 
-def name_ends(graph: Any, batch: int | None) -> None:
-    """Rename the graph's input and output to `image` and `logits`; name the batch axis or fix it."""
-    source, result = graph.graph.input[0], graph.graph.output[0]
-    names = {source.name: INPUT, result.name: OUTPUT}
+def name_ends(graph: Any, batch: int | None, outputs: Sequence[str]) -> None:
+    """Rename the graph's input to `image` and its outputs to `outputs`; name the batch axis or fix it.
+
+    tf2onnx gives several outputs in the order of their names in the Keras model.
+    """
+    ends = dict(zip((INPUT, *sorted(outputs)), (graph.graph.input[0], *graph.graph.output), strict=True))
+    names = {end.name: name for name, end in ends.items()}
     for node in graph.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    for entry, name in ((source, INPUT), (result, OUTPUT)):
+    for name, entry in ends.items():
         entry.name = name
         axis = entry.type.tensor_type.shape.dim[0]
         if batch is None:

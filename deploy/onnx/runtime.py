@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from deploy.buffers import Buffers
-from deploy.ends import INPUT, OUTPUT, check_names, checked_images, checked_size
+from deploy.ends import INPUT, checked_ends, checked_images
 from deploy.onnx.container import open_session
 from kseg.errors import require
 from kseg.sharing import Shared
+from kseg.tasks import OneOutput
 
 
-class OnnxRuntime:
+class OnnxRuntime(OneOutput):
     """An `.onnx` file behind the call that every runtime has.
 
     Threads may share it, and run side by side: ONNX Runtime allows it.
@@ -34,16 +35,18 @@ class OnnxRuntime:
         options.log_severity_level = 4
         self.path = Path(path)
         self._session, self.spec = open_session(self.path, options)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        check_names(self.path, [e.name for e in inputs], [e.name for e in outputs])
-        self.input_shape = tuple(inputs[0].shape)
-        self.output_shape = tuple(outputs[0].shape)
-        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
+        self.ends = checked_ends(
+            self.path,
+            self.spec,
+            {end.name: end.shape for end in self._session.get_inputs()},
+            {end.name: end.shape for end in self._session.get_outputs()},
+        )
+        self.input_size = self.ends.size
         self.name = "ONNX Runtime"
-        self._buffers = Buffers()
+        self._buffers = {name: Buffers() for name in self.ends.outputs}
         self._shared = Shared(self.path.name)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run normalised images.
 
         Args:
@@ -51,24 +54,29 @@ class OnnxRuntime:
                 a larger batch image by image.
 
         Returns:
-            float32 logits `(B, H, W, classes)`, the caller's own.
+            Name of the output -> float32, batch first (`logits` `(B, H, W, classes)`), the caller's own.
 
         Raises:
             UsageError: if the images do not fit the file, or the runtime was closed.
         """
-        images = checked_images(self.path, images, self.input_shape)
-        step = 1 if self.input_shape[0] == 1 else max(1, len(images))
+        images = checked_images(self.path, images, self.ends.input_shape)
+        step = 1 if self.ends.input_shape[0] == 1 else max(1, len(images))
         with self._shared.use():
-            result = self._buffers.take((len(images), *self.output_shape[1:]))
+            results = {
+                name: self._buffers[name].take((len(images), *shape))
+                for name, shape in self.ends.outputs.items()
+            }
             for start in range(0, len(images), step):
-                self._run(images[start : start + step], result[start : start + step])
-        return result
+                piece = slice(start, start + step)
+                self._run(images[piece], {name: result[piece] for name, result in results.items()})
+        return results
 
-    def _run(self, images: np.ndarray, logits: np.ndarray) -> None:
+    def _run(self, images: np.ndarray, results: dict[str, np.ndarray]) -> None:
         """Have the session read and write contiguous arrays in place."""
         ends = self._session.io_binding()
         ends.bind_cpu_input(INPUT, images)
-        ends.bind_output(OUTPUT, "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        for name, result in results.items():
+            ends.bind_output(name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
         self._session.run_with_iobinding(ends)
 
     def close(self) -> None:

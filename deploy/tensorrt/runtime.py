@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 
 from deploy.buffers import Buffers
-from deploy.ends import INPUT, OUTPUT, checked_images, checked_size
+from deploy.ends import INPUT, checked_ends, checked_images, output_shapes
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
 from deploy.tensorrt.library import EXTRAS, describe, deserialize, library
 from kseg.errors import ArtefactError
 from kseg.sharing import Shared
 from kseg.spec import Spec
+from kseg.tasks import OneOutput
 from kseg.text import printable
 
 
-class EngineRuntime:
+class EngineRuntime(OneOutput):
     """An `.engine` file behind the call that every runtime has.
 
     Threads may share it. It has one execution context, one stream and one pair of device buffers, so they
@@ -52,21 +53,26 @@ class EngineRuntime:
         self.name = f"{build['module']} {trt.__version__} on {gpu}"
         self._runtime, self._engine = deserialize(trt, plan, self.path)
         self._context = self._engine.create_execution_context()
-        self.input_shape = tuple(self._engine.get_tensor_shape(INPUT))
-        self.output_shape = tuple(self._engine.get_tensor_shape(OUTPUT))
-        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
+        # An engine is asked for the ends that its task has: only one that has them was ever written.
+        shapes = {
+            name: tuple(self._engine.get_tensor_shape(name))
+            for name in (INPUT, *output_shapes(self.spec, (0, 0)))
+        }
+        self.ends = checked_ends(self.path, self.spec, {INPUT: shapes.pop(INPUT)}, shapes)
+        self.input_size = self.ends.size
         self._largest = self._largest_batch()
         self._stream: Any = call(self._cudart.cudaStreamCreate())
-        self._device = {INPUT: Buffer(self._cudart), OUTPUT: Buffer(self._cudart)}
-        self._buffers = Buffers()
+        self._device = {name: Buffer(self._cudart) for name in (INPUT, *self.ends.outputs)}
+        self._buffers = {name: Buffers() for name in self.ends.outputs}
         self._shared = Shared(self.path.name, exclusive=True)
 
     def _largest_batch(self) -> int:
-        if self.input_shape[0] != -1:
-            return int(self.input_shape[0])
+        batch = self._engine.get_tensor_shape(INPUT)[0]
+        if batch != -1:
+            return int(batch)
         return int(self._engine.get_tensor_profile_shape(INPUT, 0)[2][0])
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run normalised images.
 
         Args:
@@ -74,28 +80,32 @@ class EngineRuntime:
                 is run in pieces.
 
         Returns:
-            float32 logits `(B, H, W, classes)`, the caller's own.
+            Name of the output -> float32, batch first (`logits` `(B, H, W, classes)`), the caller's own.
 
         Raises:
             UsageError: if the images do not fit the file, or the runtime was closed.
             ArtefactError: if CUDA or TensorRT fails.
         """
-        images = checked_images(self.path, images, self.input_shape)
+        images = checked_images(self.path, images, self.ends.input_shape)
         with self._shared.use():
-            logits = self._buffers.take((len(images), *self.output_shape[1:]))
+            results = {
+                name: self._buffers[name].take((len(images), *shape))
+                for name, shape in self.ends.outputs.items()
+            }
             for start in range(0, len(images), self._largest):
                 piece = slice(start, start + self._largest)
-                self._run(images[piece], logits[piece])
-        return logits
+                self._run(images[piece], {name: result[piece] for name, result in results.items()})
+        return results
 
-    def _run(self, images: np.ndarray, logits: np.ndarray) -> None:
+    def _run(self, images: np.ndarray, results: dict[str, np.ndarray]) -> None:
         self._context.set_input_shape(INPUT, images.shape)
-        for name, array in ((INPUT, images), (OUTPUT, logits)):
+        for name, array in ((INPUT, images), *results.items()):
             self._context.set_tensor_address(name, self._device[name].reserve(array.nbytes))
         self._device[INPUT].upload(images, self._stream)
         if not self._context.execute_async_v3(int(self._stream)):
             raise ArtefactError(f"TensorRT failed while running '{self.path}'.")
-        self._device[OUTPUT].download(logits, self._stream)
+        for name, result in results.items():
+            self._device[name].download(result, self._stream)
         call(self._cudart.cudaStreamSynchronize(self._stream))
 
     def close(self) -> None:

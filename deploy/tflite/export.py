@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy.conversion import Request
-from deploy.ends import INPUT, OUTPUT
+from deploy.conversion import Request, named_outputs
+from deploy.ends import INPUT
 from deploy.patterns import Pattern
 from deploy.template import Exporter
 from deploy.tflite.large_weights import large_weights
@@ -41,7 +41,7 @@ class TFLiteExporter(Exporter):
 
         signature = [tf.TensorSpec((1, *request.size, 3), tf.float32, name=INPUT)]
         traced = tf.function(
-            lambda image: {OUTPUT: model(image, training=False)}, input_signature=signature
+            lambda image: named_outputs(model, image, request.outputs), input_signature=signature
         ).get_concrete_function()
         # A plain module that holds the variables, not the Keras model: with the model as the trackable
         # the converter leaves the variables out of the file.

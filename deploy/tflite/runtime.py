@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deploy.buffers import Buffers
-from deploy.ends import INPUT, OUTPUT, check_names, checked_images, checked_size
+from deploy.ends import INPUT, checked_ends, checked_images
 from deploy.quiet import quiet
 from deploy.tflite.container import read_model
 from kseg.errors import ArtefactError, require
 from kseg.sharing import Shared
+from kseg.tasks import OneOutput
 from kseg.text import printable
 
 
-class TFLiteRuntime:
+class TFLiteRuntime(OneOutput):
     """A `.tflite` file behind the call that every runtime has.
 
     Threads may share it. An interpreter runs one image at a time, so they wait for one another here, and
@@ -49,22 +51,20 @@ class TFLiteRuntime:
                 f"LiteRT cannot load '{printable(self.path)}': {printable(error, 300)}"
             ) from error
         inputs, outputs = signature.get_input_details(), signature.get_output_details()
-        check_names(self.path, inputs, outputs)
+        self.ends = checked_ends(self.path, self.spec, _shapes(inputs), _shapes(outputs))
+        self.input_size = self.ends.size
         self._input = inputs[INPUT]["index"]
-        # A function that gives a view of the output where it lies; the view must be gone before the next run.
-        self._logits = self._interpreter.tensor(outputs[OUTPUT]["index"])
-        self.input_shape = tuple(int(side) for side in inputs[INPUT]["shape"])
-        self.output_shape = tuple(int(side) for side in outputs[OUTPUT]["shape"])
-        self.input_size = checked_size(self.path, self.input_shape, self.output_shape, self.spec.num_classes)
+        # Functions that give a view of an output where it lies; a view must be gone before the next run.
+        self._views = {name: self._interpreter.tensor(outputs[name]["index"]) for name in self.ends.outputs}
         self.name = "LiteRT"
-        self._buffers = Buffers()
+        self._buffers = {name: Buffers() for name in self.ends.outputs}
         self._shared = Shared(self.path.name, exclusive=True)
 
     def operators(self) -> set[str]:
         """Return the names of the operators in the file, for example `CONV_2D`."""
         return {operator["op_name"] for operator in self._interpreter._get_ops_details()}
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run normalised images.
 
         Args:
@@ -72,23 +72,31 @@ class TFLiteRuntime:
                 batch is run image by image.
 
         Returns:
-            float32 logits `(B, H, W, classes)`, the caller's own.
+            Name of the output -> float32, batch first (`logits` `(B, H, W, classes)`), the caller's own.
 
         Raises:
             UsageError: if the images do not fit the file, or the runtime was closed.
         """
-        images = checked_images(self.path, images, self.input_shape)
+        images = checked_images(self.path, images, self.ends.input_shape)
         with self._shared.use():
-            result = self._buffers.take((len(images), *self.output_shape[1:]))
+            results = {
+                name: self._buffers[name].take((len(images), *shape))
+                for name, shape in self.ends.outputs.items()
+            }
             for index in range(len(images)):
                 self._interpreter.set_tensor(self._input, images[index : index + 1])
                 self._interpreter.invoke()
-                np.copyto(result[index : index + 1], self._logits())
-        return result
+                for name, view in self._views.items():
+                    np.copyto(results[name][index : index + 1], view())
+        return results
 
     def close(self) -> None:
         """Free the interpreter, after the calls that other threads have begun."""
         self._shared.close(self._free)
 
     def _free(self) -> None:
-        del self._logits, self._interpreter, self._buffers
+        del self._views, self._interpreter, self._buffers
+
+
+def _shapes(details: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(int(side) for side in detail["shape"]) for name, detail in details.items()}

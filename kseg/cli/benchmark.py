@@ -62,10 +62,11 @@ def _print(result: dict[str, Any]) -> None:
 
     from kseg.cli.output import console
 
+    setup = result["setup"]
     # Narrow on purpose: eight figures and a file name must fit a terminal of 80 columns.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("file", overflow="fold", min_width=20)
-    for head in ("MB", "load s", "p50 ms", "p95 ms", "img/s", "x first", "RAM MB", "mIoU %"):
+    for head in ("MB", "load s", "p50 ms", "p95 ms", "img/s", "x first", "RAM MB", f"{setup['label']} %"):
         table.add_column(head, justify="right", no_wrap=True)
     left_out: list[str] = []
     for row in result["rows"]:
@@ -74,7 +75,7 @@ def _print(result: dict[str, Any]) -> None:
             table.add_row(name, f"{row['bytes'] / 1e6:.2f}")
             left_out.append(f"{name}: {row['status']}")
             continue
-        miou = row.get("miou")
+        score = row.get(setup["metric"])
         table.add_row(
             name,
             f"{row['bytes'] / 1e6:.2f}",
@@ -84,10 +85,9 @@ def _print(result: dict[str, Any]) -> None:
             f"{row['images_per_s']:.1f}",
             f"{row['speedup']:.2f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
-            "-" if miou is None else f"{100 * miou:.2f}",
+            "-" if score is None else f"{100 * score:.2f}",
         )
     console.print(table)
-    setup = result["setup"]
     judged = f"{setup['source']} {setup['split']}, {setup['images']} images" if setup["images"] else "noise"
     console.print(
         f"{setup['processor']}, {setup['cores']} cores, batch 1, {setup['repeats']} calls in turns, {judged}",

@@ -7,20 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from kseg import tasks
 from kseg.cli import predictor_options, values
 from kseg.errors import GateError
-from kseg.text import printable
 
 HELP = "score a model or an artefact on labelled images, at their original size"
 EXAMPLE = "kseg evaluate runs/fcn8s/model.keras --data DIR --split test --json"
-
-_SUMMARY = {
-    "miou": "mean IoU",
-    "miou_present": "mean IoU, classes in the truth",
-    "pixel_acc": "pixel accuracy",
-    "mean_acc": "mean class accuracy",
-    "fwiou": "frequency-weighted IoU",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,9 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
     parser.add_argument(
         "--min-miou",
+        "--min-score",
+        dest="min_score",
         type=values.points,
         metavar="POINTS",
-        help="a gate: exit code 1 when mean IoU (0-100) is below",
+        help="a gate: exit code 1 when mean IoU (the task's score, 0-100) is below",
     )
     predictor_options.add_arguments(parser)
 
@@ -58,28 +52,17 @@ def run(args: argparse.Namespace) -> int:
     samples = source.samples(split, limit=args.limit)
     predictor = predictor_options.build(args)
     start = time.perf_counter()
-    confusion = evaluate(predictor, samples, progress=progress, text=f"scoring {split}")
+    task = tasks.find(predictor.spec.task)
+    scorer = evaluate(predictor, samples, progress=progress, text=f"scoring {split}")
     seconds = time.perf_counter() - start
-    scores = confusion.scores()
-    truth = confusion.matrix.sum(axis=1)
+    said: tasks.Result = task.part("tables")(scorer, predictor.spec)
     result: dict[str, Any] = {
         "model": args.model,
         "runtime": predictor.runtime.name,
         "data": args.data,
         "split": split,
         "images": len(samples),
-        "pixels": confusion.total,
-        **{key: scores[key] for key in _SUMMARY},
-        "classes": [
-            {
-                "id": index,
-                "name": name,
-                "iou": scores["iou"][index],
-                "acc": scores["acc"][index],
-                "pixels": int(pixels),
-            }
-            for index, (name, pixels) in enumerate(zip(predictor.spec.classes, truth, strict=True))
-        ],
+        **said.record,
         "options": predictor_options.describe(args, predictor),
         "seconds": round(seconds, 3),
     }
@@ -89,37 +72,30 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        _print(result)
-    if args.min_miou is not None and not 100 * result["miou"] >= args.min_miou:
-        raise GateError(f"mean IoU is {100 * result['miou']:.2f}; --min-miou asks for {args.min_miou:g}")
+        _print(result, said)
+    score = 100 * result[task.headline]
+    if args.min_score is not None and not score >= args.min_score:
+        raise GateError(f"{task.title} is {score:.2f}; --min-{task.headline} asks for {args.min_score:g}")
     if not args.json:
         closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")
     return 0
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], said: tasks.Result) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from kseg.cli.output import console
 
-    title = f"{result['data']} {result['split']}: {result['images']} images at original size, void left out"
+    title = f"{result['data']} {result['split']}: {result['images']} images {said.how}"
     console.print(title, markup=False, highlight=False)
-    table = Table()
-    table.add_column("class")
-    for head in ("IoU, %", "accuracy, %", "share, %"):
-        table.add_column(head, justify="right")
-    for row in result["classes"]:
-        share = row["pixels"] / max(result["pixels"], 1)
-        name = Text(printable(row["name"]))
-        table.add_row(name, _percent(row["iou"]), _percent(row["acc"]), _percent(share))
-    console.print(table)
-    summary = Table(show_header=False)
-    summary.add_column()
-    summary.add_column(justify="right")
-    for key, text in _SUMMARY.items():
-        summary.add_row(f"{text} ({key}), %", _percent(result[key]))
-    console.print(summary)
+    for table in said.tables:
+        shown = Table(show_header=bool(table.columns))
+        for index, head in enumerate(table.columns or table.rows[0]):
+            shown.add_column(head if table.columns else "", justify="right" if index else "left")
+        for row in table.rows:
+            shown.add_row(*(Text(cell) for cell in row))
+        console.print(shown)
     rate = result["images"] / max(result["seconds"], 1e-9)
     words = [f"{result['seconds']:.1f} s", f"{rate:.1f} images/s", f"runtime {result['runtime']}"]
     console.print(
@@ -137,7 +113,3 @@ def _around(options: Mapping[str, Any]) -> list[str]:
     if options["refine"]:
         said.append(f"refined by {', then '.join(refiner['name'] for refiner in options['refine'])}")
     return said
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import formats
+from kseg import tasks
 from kseg.cli import values
 from kseg.cli.verify import add_budget
 
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(outcome)
     else:
         _print(outcome)
-        print_outcome(outcome["verify"])
+        print_outcome(outcome["verify"], tasks.find(deploy.read_spec(target).task))
     if failure is not None:
         error_line(str(failure))
         return failure.exit_code

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kseg import tasks
 from kseg.spec import Spec
 from kseg.text import printable
 
@@ -92,7 +93,7 @@ def _rows(spec: Spec, verify: Verified) -> Iterator[tuple[str, str]]:
         yield "task", spec.task
     if export:
         yield "export", _brief(export)
-        yield "verified", _verified(verify)
+        yield "verified", _verified(verify, tasks.find(spec.task))
         for key, value in export.items():
             if isinstance(value, Mapping) and key != "verify":
                 yield f"  {key}", _brief(value)
@@ -118,19 +119,20 @@ def _recipe_rows(recipe: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "  made", plain
 
 
-def _verified(verify: Verified) -> str:
+def _verified(verify: Verified, task: tasks.Task) -> str:
     """Return the verdict with its figures in a sentence."""
     if verify == type(verify)():
         return "UNVERIFIED: run kseg verify FILE --reference MODEL.keras --data DIR"
     figures = []
     if verify.images:
         figures.append(f"{verify.images} images of {verify.source} {verify.split or ''}".strip())
-    if verify.miou is not None and verify.miou_reference is not None:
-        figures.append(f"mIoU {100 * verify.miou:.1f}, of the reference {100 * verify.miou_reference:.1f}")
+    if verify.value is not None and verify.reference is not None:
+        score = f"{task.label} {100 * verify.value:.1f}"
+        figures.append(f"{score}, of the reference {100 * verify.reference:.1f}")
     if verify.drop is not None:
         figures.append(f"lost {verify.drop:+.2f} points of {verify.budget}")
     if verify.agreement is not None:
-        figures.append(f"same class on {100 * verify.agreement:.2f} % of pixels")
+        figures.append(task.agreed.format(share=f"{100 * verify.agreement:.2f} %"))
     said = [str(verify.status), verify.note, "; ".join(figures)]
     return ": ".join(part for part in said if part)
 

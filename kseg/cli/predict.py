@@ -1,33 +1,29 @@
-"""`kseg predict`: class maps, colour masks and overlays for image files and folders."""
+"""`kseg predict`: what a model sees in image files and folders, as pictures."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from kseg import tasks
 from kseg.cli import predictor_options
 from kseg.errors import UsageError
 
 HELP = "write class maps, colour masks and overlays for images and folders"
 EXAMPLE = "kseg predict runs/fcn8s/model.keras photos/ extra.jpg --out predictions"
 
-_WRITTEN = ("mask", "color", "overlay")
-
 
 def _kinds(text: str) -> list[str]:
-    from kseg.viz.prediction import KINDS
-
+    known = dict.fromkeys(kind for name in tasks.names() for kind in tasks.find(name).part("pictures").KINDS)
     kinds = [part.strip() for part in text.split(",")]
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    unknown = [kind for kind in kinds if kind not in known]
     if unknown:
-        raise argparse.ArgumentTypeError(f"expected some of {','.join(KINDS)}, received '{text}'")
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, received '{text}'")
     return kinds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    from kseg.viz.prediction import LEGEND_WIDTH
-
     parser.add_argument(
         "model", metavar="MODEL_OR_ARTEFACT", help=".keras, .tflite, .onnx or .engine that kseg wrote"
     )
@@ -38,14 +34,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         type=_kinds,
-        default=list(_WRITTEN),
         metavar="KINDS",
-        help="some of mask (palette PNG of ids), color (colours), overlay (colours over the image, with a "
-        f"legend in rows below, at least {LEGEND_WIDTH} pixels wide), plain (the same at the image's size, "
-        f"no legend); default: {','.join(_WRITTEN)}",
+        help=f"some of {_help()}",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON listing of what was written")
     predictor_options.add_arguments(parser)
+
+
+def _help() -> str:
+    """Return what each task can write, and what it writes unasked."""
+    said = []
+    for name in tasks.names():
+        pictures = tasks.find(name).part("pictures")
+        said.append(f"{pictures.HELP}; default: {','.join(pictures.WRITTEN)}")
+    return "; or ".join(said)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--out must be a folder. Received: '{out}', which is a file")
     paths = find_images(args.images, out)
     predictor = predictor_options.build(args)
-    written, failed = predict_files(predictor, paths, out, args.write, progress=progress, say=error_line)
+    kinds = args.write or tasks.find(predictor.spec.task).part("pictures").WRITTEN
+    written, failed = predict_files(predictor, paths, out, kinds, progress=progress, say=error_line)
     predictor.close()
     if args.json:
         options = predictor_options.describe(args, predictor)

@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
-from kseg import records
+from kseg import records, tasks
 from kseg.cli import ensemble_options, proposal_options, refine_options, stitch_options, values
 from kseg.errors import UsageError
 from kseg.spec import RESIZE_RULES, Spec
 from kseg.text import printable
-
-if TYPE_CHECKING:
-    from kseg.inference import Predictor
 
 
 def _number_in(low: float, high: float) -> Callable[[str], float]:
@@ -74,10 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> Any:
-    """Open the model with the options given: runtime, Predictor, proposals, ensemble, then refiners.
+    """Open the model with the options given: runtime, predictor, proposals, ensemble, then refiners.
 
     Returns:
-        A `Predictor`, or what wraps one and has its surface.
+        A predictor of the model's task, or what wraps one and has its surface.
+
+    Raises:
+        UsageError: if an option is given that the task does not have.
     """
     ensemble_options.check(args)
     refiners = refine_options.refiners(args)
@@ -90,23 +90,37 @@ def build(args: argparse.Namespace) -> Any:
     return refine_options.refined(predictor, refiners)
 
 
-def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Predictor:
-    """Return the Predictor of one network, with the bias that `--prior` asks of its own training."""
+def _opened(args: argparse.Namespace, path: str, source: Any, **own: Any) -> Any:
+    """Return the predictor of one network, with the bias that `--prior` asks of its own training."""
     from kseg.cli.output import note_line
-    from kseg.inference import Predictor
+    from kseg.inference import load_runtime
 
-    predictor = Predictor(
-        source,
-        overlap=args.overlap,
-        batch_size=args.batch_size,
-        flip=args.flip,
-        scales=args.scales,
-        say=note_line,
+    runtime = load_runtime(source) if isinstance(source, str) else source
+    task = tasks.find(runtime.spec.task)
+    _refuse_others(args, task)
+    options = {
+        "overlap": args.overlap,
+        "batch_size": args.batch_size,
+        "flip": args.flip,
+        "scales": args.scales,
+        "say": note_line,
         **own,
+    }
+    predictor = task.part("predictor")(
+        runtime, **{name: value for name, value in options.items() if name in task.looks}
     )
     if args.prior:
         predictor.set_bias(prior_bias(predictor.spec, args.prior, path))
     return predictor
+
+
+def _refuse_others(args: argparse.Namespace, task: tasks.Task) -> None:
+    """Refuse options that are given and that a task does not have."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if name not in task.looks and getattr(args, name) != default:
+            raise UsageError(f"A model of the task '{task.name}' has no --{name.replace('_', '-')}")
 
 
 class _Resolved(records.Record, frozen=True):
@@ -140,14 +154,14 @@ def prior_bias(spec: Spec, share: float, name: str) -> list[float]:
     return [-share * math.log(weight) for weight in weights]
 
 
-def describe(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+def describe(args: argparse.Namespace, predictor: Any) -> dict[str, Any]:
     """Return the options as JSON values, as they took effect."""
     return {
-        "size": list(predictor.size) if predictor.size else None,
-        "resize": predictor.resize,
-        "flip": predictor.flip,
-        "scales": list(predictor.scales),
-        "overlap": predictor.overlap,
+        "size": list(size) if (size := getattr(predictor, "size", None)) else None,
+        "resize": getattr(predictor, "resize", None),
+        "flip": args.flip,
+        "scales": list(args.scales),
+        "overlap": args.overlap,
         "prior": args.prior,
         "stitch": args.stitch,
         "proposals": proposal_options.describe(args),

@@ -183,12 +183,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     """Print where the model is and what to do next."""
+    from kseg import models, tasks
     from kseg.cli.output import closing_line, console
     from kseg.training import record
 
-    score = "no val split" if result["val_miou"] is None else f"val mIoU {100 * result['val_miou']:.2f} %"
+    task = tasks.find(models.describe(config.model).task)
+    found = result[f"val_{task.headline}"]
+    score = "no val split" if found is None else f"val {task.label} {100 * found:.2f} %"
     if not result.get("beats_chance", True):
-        chance = 100 * result["chance_miou"]
+        chance = 100 * result[f"chance_{task.headline}"]
         score += f", no better than what can be had without looking at the image ({chance:.2f} %)"
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "

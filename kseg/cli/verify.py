@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+from kseg import tasks
 from kseg.cli import values
 
 HELP = "compare an artefact with the model it was made from, on real images; exit code 1 beyond the budget"
@@ -73,33 +74,33 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"path": args.artefact, "reference": args.reference, **outcome.to_dict()})
     else:
-        print_outcome(outcome.to_dict())
+        print_outcome(outcome.to_dict(), tasks.find(spec.task))
     if outcome.passed is False:
         return 1
     closing_line(f"kseg benchmark {args.reference} {args.artefact} --data {args.data}")
     return 0
 
 
-def print_outcome(verify: Mapping[str, Any]) -> None:
+def print_outcome(verify: Mapping[str, Any], task: tasks.Task) -> None:
     """Print what a check found: a table of classes, then one line with the verdict."""
     from rich.table import Table
 
     from kseg.cli.output import console
 
-    if verify.get("miou") is not None:
+    if verify.get("value") is not None:
         table = Table(
             title=f"{verify['source']} {verify['split']}: {verify['images']} images", title_justify="left"
         )
-        table.add_column("IoU, %")
+        table.add_column(f"{task.part_label}, %")
         for head in ("reference", "artefact", "drop"):
             table.add_column(head, justify="right")
         for row in verify["per_class"]:
             if row["reference"] is not None:
                 table.add_row(row["class"], *_cells(row["reference"], row["artefact"], row["drop"]))
         table.add_section()
-        table.add_row("mean", *_cells(verify["miou_reference"], verify["miou"], verify["drop"]), style="bold")
+        table.add_row("mean", *_cells(verify["reference"], verify["value"], verify["drop"]), style="bold")
         console.print(table)
-        console.print(_fidelity(verify), style="dim", soft_wrap=True)
+        console.print(_fidelity(verify, task), style="dim", soft_wrap=True)
     if verify.get("note"):
         console.print(verify["note"], style="yellow", markup=False, soft_wrap=True)
     passed = verify.get("passed")
@@ -107,7 +108,7 @@ def print_outcome(verify: Mapping[str, Any]) -> None:
     verdict = f"verify: {verify['status']}"
     if verify.get("drop") is not None:
         moved = "rose" if verify["drop"] < 0 else "fell"
-        verdict += f" (mIoU {moved} by {abs(verify['drop']):.2f} points, budget {verify['budget']:g})"
+        verdict += f" ({task.label} {moved} by {abs(verify['drop']):.2f} points, budget {verify['budget']:g})"
     console.print(verdict, style=style, markup=False, soft_wrap=True)
     for reason in verify.get("reasons", ()):
         console.print(f"  {reason}", style="red", markup=False, soft_wrap=True)
@@ -117,10 +118,10 @@ def _cells(reference: float, artefact: float, drop: float) -> tuple[str, str, st
     return f"{100 * reference:.2f}", f"{100 * artefact:.2f}", f"{drop:+.2f}"
 
 
-def _fidelity(verify: Mapping[str, Any]) -> str:
-    parts = [f"same class on {100 * verify['agreement']:.2f} % of pixels"]
+def _fidelity(verify: Mapping[str, Any], task: tasks.Task) -> str:
+    parts = [task.agreed.format(share=f"{100 * verify['agreement']:.2f} %")]
     if verify["rms_over_std"] is not None:
         parts.append(
-            f"logits: rms error / std {verify['rms_over_std']:.2g}, largest error {verify['max_abs']:.2g}"
+            f"outputs: rms error / std {verify['rms_over_std']:.2g}, largest error {verify['max_abs']:.2g}"
         )
     return "; ".join(parts)

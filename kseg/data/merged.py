@@ -116,3 +116,29 @@ def in_classes_of(model: Spec, samples: Any) -> Any:
     if source is None or data is None or data.classes != source.classes:
         return samples
     return Merged(samples, model)
+
+
+def check_classes(model: Spec, data: Spec) -> None:
+    """Make sure that class ids mean the same to the model and to the data.
+
+    Raises:
+        UsageError: naming what differs, if the class lists differ in any way.
+    """
+    if model.classes == data.classes:
+        return
+    only_model = [name for name in model.classes if name not in data.classes]
+    only_data = [name for name in data.classes if name not in model.classes]
+    parts = []
+    if only_model:
+        parts.append(f"only the model has {', '.join(only_model)}")
+    if only_data:
+        parts.append(f"only the data have {', '.join(only_data)}")
+    if not parts:
+        place = next(i for i, (a, b) in enumerate(zip(model.classes, data.classes, strict=True)) if a != b)
+        parts.append(
+            f"the order differs: class {place} is '{model.classes[place]}' and '{data.classes[place]}'"
+        )
+    raise UsageError(
+        f"The model's {model.num_classes} classes and the data's {data.num_classes} are not the same: "
+        f"{'; '.join(parts)}. Evaluate on data with the classes that the model was trained on"
+    )

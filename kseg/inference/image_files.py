@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from kseg import tasks
+from kseg.checks import check_choice
 from kseg.data import listing
 from kseg.data.images import IMAGE_SUFFIXES, read_image
 from kseg.errors import DataError
 from kseg.progress import Progress, Say, silent
 from kseg.text import printable
-from kseg.viz.prediction import KINDS, write_prediction
 
 
 def predict_files(
@@ -30,17 +29,20 @@ def predict_files(
     """Write pictures of what a predictor sees in image files; one that cannot be read does not stop the rest.
 
     Args:
-        predictor: image uint8 (H, W, 3) -> list of one class map; with `.spec`.
+        predictor: of any task (`kseg.tasks.Predictor`).
         paths: the images (`find_images`).
         out: folder of the pictures.
-        kinds: some of `kseg.viz.prediction.KINDS`.
+        kinds: some of the kinds that the pictures of the model's task have.
         progress: wraps the loop over the images.
         say: takes one line about each image that failed. None: nobody.
 
     Returns:
-        An entry for each image that was written (`image`, `id`, `height`, `width`, a path by kind, `shares`
-        of the classes), and one for each that was not (`image`, `error`).
+        An entry for each image that was written (`image`, `id`, `height`, `width`, a path by kind, and what
+        the task says: `shares` of the classes), and one for each that was not (`image`, `error`).
     """
+    known = tasks.find(predictor.spec.task).part("pictures").KINDS
+    for kind in kinds:
+        check_choice("kinds", kind, tuple(known))
     written: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     named = zip(paths, unique_names(paths), strict=True)
@@ -62,23 +64,23 @@ def predict_files(
 
 def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequence[str]) -> dict[str, Any]:
     image = read_image(path)
-    mask = predictor(image)[0]
     spec = predictor.spec
-    counts = np.bincount(mask.reshape(-1), minlength=spec.num_classes)
-    entry: dict[str, Any] = {"image": str(path), "id": name, "height": mask.shape[0], "width": mask.shape[1]}
+    pictures = tasks.find(spec.task).part("pictures")
+    (prediction,) = predictor.stream([image])
+    entry: dict[str, Any] = {
+        "image": str(path),
+        "id": name,
+        "height": image.shape[0],
+        "width": image.shape[1],
+    }
     for kind in kinds:
-        target = out / f"{name}{KINDS[kind]}"
+        target = out / f"{name}{pictures.KINDS[kind]}"
         try:
-            write_prediction(kind, target, image, mask, spec)
+            pictures.write(kind, target, image, prediction, spec)
         except DataError as error:
             raise DataError(f"'{printable(path)}': {error}") from error
         entry[kind] = str(target)
-    entry["shares"] = {
-        label: round(int(count) / mask.size, 6)
-        for label, count in zip(spec.classes, counts, strict=True)
-        if count
-    }
-    return entry
+    return {**entry, **pictures.describe(prediction, spec)}
 
 
 def find_images(sources: Sequence[str], out: Path) -> list[Path]:

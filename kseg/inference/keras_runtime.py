@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg import tasks
 from kseg.errors import UsageError, first_line
 from kseg.sharing import Shared
 from kseg.spec import Spec
+from kseg.tasks import OneOutput
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 Call = Callable[[NDArray[np.float32]], Any]
 
 
-class KerasRuntime:
+class KerasRuntime(OneOutput):
     """A runtime over a functional Keras model.
 
     On TensorFlow the network is traced once, whatever sizes follow (once per shape where a layer needs to
@@ -30,13 +32,13 @@ class KerasRuntime:
     run one call at a time.
 
     Args:
-        source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and one
-            output.
+        source: path of a `.keras` file that `kseg.save` wrote, or a network with one image input and the
+            outputs of its spec's task: one, or several by name.
         spec: the Spec of the network; default: `model.spec`.
 
     Raises:
         ArtefactError: if the file is damaged or not ours.
-        UsageError: if a model without a Spec is given, or one with several inputs or outputs.
+        UsageError: if a model without a Spec is given, or one with other inputs or outputs.
     """
 
     name = "keras"
@@ -54,12 +56,7 @@ class KerasRuntime:
                 f"train.spec, or load a file that kseg.save wrote. Received: {type(model).__name__} "
                 f"with spec={spec!r}"
             )
-        ends = [tuple(end.shape) for end in (*model.inputs, *model.outputs)]
-        if [len(end) for end in ends] != [4, 4] or ends[0][3] != 3 or len(model.inputs) != 1:
-            raise UsageError(
-                "A runtime needs one image input (B, H, W, 3) and one output of logits (B, H, W, classes). "
-                f"Received: {len(model.inputs)} inputs, {len(model.outputs)} outputs, of shapes {ends}"
-            )
+        self._names = _checked_outputs(model, spec)
         self.model = model
         self.spec = spec
         height, width = model.inputs[0].shape[1:3]
@@ -67,17 +64,19 @@ class KerasRuntime:
         self._call, exclusive = _compiled(model)
         self._shared = Shared(getattr(model, "name", self.name), exclusive=exclusive)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits `(B, H, W, classes)` for normalised images `(B, H, W, 3)`, both float32.
+    def outputs(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs by name (`logits` `(B, H, W, classes)`) for normalised images `(B, H, W, 3)`.
 
-        They are the backend's own memory, not a copy, so they cannot be written to.
+        All are float32. They are the backend's own memory, not a copy, so they cannot be written to.
 
         Raises:
             UsageError: if the runtime was closed.
         """
         with self._shared.use():
+            found = self._call(np.ascontiguousarray(images, np.float32))
+            named = found if isinstance(found, dict) else {self._names[0]: found}
             # Asked for without a type, a tensor of the CPU shares its memory; with one it is copied.
-            return np.asarray(np.asarray(self._call(np.ascontiguousarray(images, np.float32))), np.float32)
+            return {name: np.asarray(np.asarray(named[name]), np.float32) for name in self._names}
 
     def close(self) -> None:
         """Drop the compiled function and the network, after the calls that other threads have begun."""
@@ -85,6 +84,24 @@ class KerasRuntime:
 
     def _free(self) -> None:
         del self._call, self.model
+
+
+def _checked_outputs(model: keras.Model, spec: Spec) -> tuple[str, ...]:
+    """Return the names of the outputs; raise UsageError unless they are those of the spec's task."""
+    expected = tasks.find(spec.task).part("outputs")(spec, (0, 0))
+    ranks = {name: 1 + len(shape) for name, shape in expected.items()}
+    given = model.output if isinstance(model.output, dict) else dict(zip(ranks, model.outputs, strict=False))
+    takes = [tuple(end.shape) for end in model.inputs]
+    image = len(takes) == 1 and len(takes[0]) == 4 and takes[0][3] == 3
+    found = {name: len(end.shape) for name, end in given.items()}
+    if not image or found != ranks or len(model.outputs) != len(ranks):
+        ends = [*takes, *(tuple(end.shape) for end in model.outputs)]
+        raise UsageError(
+            "A runtime needs one image input (B, H, W, 3) and, for its spec, one output of "
+            f"{tasks.described_outputs(spec)}. Received: {len(model.inputs)} inputs, {len(model.outputs)} "
+            f"outputs, of shapes {ends}"
+        )
+    return tuple(ranks)
 
 
 def _compiled(model: keras.Model) -> tuple[Call, bool]:
@@ -142,8 +159,8 @@ def _jax(model: keras.Model) -> Call:
 
     @jax.jit
     def forward(trainable: list[Any], others: list[Any], images: Any) -> Any:
-        logits, _ = model.stateless_call(trainable, others, images, training=False)
-        return logits
+        outputs, _ = model.stateless_call(trainable, others, images, training=False)
+        return outputs
 
     def call(images: NDArray[np.float32]) -> Any:
         trainable = [variable.value for variable in model.trainable_variables]

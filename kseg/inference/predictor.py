@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -200,6 +200,14 @@ class Predictor:
                 values = log_scores(values)
             result[rows, columns] = values
         return result
+
+    def outputs(self, image: Picture) -> dict[str, Floats]:
+        """Return `logits` under that name: what every task's predictor has (`kseg.tasks`)."""
+        return {"logits": self.logits(image)}
+
+    def decide(self, outputs: Mapping[str, Floats]) -> NDArray[Any]:
+        """Return the class map `(H, W)` of `outputs`: the largest score wins."""
+        return outputs["logits"].argmax(-1)
 
     def close(self) -> None:
         """Free the runtime."""

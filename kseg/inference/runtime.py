@@ -18,7 +18,7 @@ GROUP = "kseg.runtimes"
 
 @runtime_checkable
 class Runtime(Protocol):
-    """Runs one network: float32 NHWC images, already normalised, to float32 NHWC logits of the same size.
+    """Runs one network: float32 NHWC images, already normalised, to float32 logits of the same size.
 
     Threads may share it: calls run side by side or wait for one another, as the library behind it allows.
     """
@@ -36,9 +36,10 @@ class Runtime(Protocol):
         """Short name for tables, for example `"keras"` or `"tflite"`."""
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits `(B, H, W, classes)` for images `(B, H, W, 3)`.
+        """Return the network's one output: logits `(B, H, W, classes)` for images `(B, H, W, 3)`.
 
-        They stay as they are while the caller holds them, and may be read-only: copy before writing.
+        It stays as it is while the caller holds it, and may be read-only: copy before writing. A runtime of
+        several outputs has `outputs`, images -> array by name (`kseg.tasks.OneOutput`).
         """
 
     def close(self) -> None:

@@ -56,8 +56,8 @@ class Confusion:
         self.ignore_id = int(ignore_id)
         self.matrix: npt.NDArray[np.int64] = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
 
-    @classmethod
-    def from_matrix(cls, matrix: npt.ArrayLike, ignore_id: int = 255) -> Confusion:
+    @staticmethod
+    def from_matrix(matrix: npt.ArrayLike, ignore_id: int = 255) -> Confusion:
         """Return a Confusion over given counts: a square matrix of integers >= 0, rows are truth.
 
         Raises:
@@ -70,7 +70,7 @@ class Confusion:
                 "Confusion `matrix` must be a square matrix of integers >= 0. "
                 f"Received: shape {counts.shape}, dtype {counts.dtype}"
             )
-        confusion = cls(counts.shape[0], ignore_id)
+        confusion = Confusion(counts.shape[0], ignore_id)
         confusion.matrix = counts.astype(np.int64)
         return confusion
 

@@ -78,6 +78,7 @@ class Entry:
         summary: first line of its docstring.
         paper: authors, title, venue, or "none" with the reason.
         output_stride: stride of the finest map that is scored, before the last up-sampling.
+        task: what it is trained for: a row of `kseg.tasks`.
         aliases: other names that `resolve` accepts.
         parameters: names and defaults of the arguments of `build`.
         keep_float: regular expression; layers that int8 leaves in float unless the user says otherwise.
@@ -93,6 +94,7 @@ class Entry:
     summary: str
     paper: str
     output_stride: int
+    task: str
     aliases: tuple[str, ...]
     parameters: Mapping[str, Any]
     keep_float: str | None = None
@@ -118,6 +120,7 @@ def register(
     *,
     paper: str,
     output_stride: int,
+    task: str = "semantic",
     aliases: tuple[str, ...] = (),
     keep_float: str | None = None,
     learned_with: tuple[str, ...] = (),
@@ -153,6 +156,7 @@ def register(
             summary=(inspect.getdoc(function) or "").split("\n")[0],
             paper=paper,
             output_stride=output_stride,
+            task=task,
             aliases=aliases,
             parameters={key: item.default for key, item in signature.parameters.items()},
             keep_float=keep_float,

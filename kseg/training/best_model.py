@@ -76,7 +76,7 @@ class BestModel:
             say: prints one line.
 
         Returns:
-            `val_loss` and `val_miou` of the network as saved now; nothing without a validation split.
+            `val_loss` and the score of the network as saved now; nothing without a validation split.
         """
         network = saving.load(self.path)
         # From the same batches whether or not the run was interrupted on its way here.
@@ -84,10 +84,12 @@ class BestModel:
         reestimate_batch_norm(network, feeds.batches, count=count)
         scores: dict[str, Any] = {}
         if feeds.validation is not None:
-            network.compile(**evaluation(self.config, self.settled))
+            network.compile(**evaluation(self.ground.goal, self.settled))
             found = network.evaluate(feeds.validation, verbose=0, return_dict=True)
             scores = {f"val_{name}": float(value) for name, value in found.items()}
-            say(f"batch normalisation over {count} batches: val mIoU {100 * scores['val_miou']:.2f} %")
+            task = self.ground.task
+            score = 100 * scores[f"val_{task.headline}"]
+            say(f"batch normalisation over {count} batches: val {task.label} {score:.2f} %")
         saving.save(network, self.path, self._spec({**row, **scores}))
         return scores
 

@@ -18,13 +18,13 @@ from kseg.interrupts import DeferredInterrupt
 from kseg.layers.protocols import annealing
 from kseg.models import forms
 from kseg.progress import Say
+from kseg.tasks import Task
 from kseg.training import checkpoint
 from kseg.training.averaging import AverageWeights
 from kseg.training.divergence import StopOnDivergence
 from kseg.training.optimizers import learning_rate
 
 HISTORY = "history.csv"
-MONITOR = "val_miou"
 
 Row = checkpoint.Row
 
@@ -61,7 +61,7 @@ class Anneal(keras.callbacks.Callback):
 class ValidateNetwork(keras.callbacks.Callback):
     """Score the network on whole images while another form of it is trained.
 
-    It must stand before the callbacks that read `val_loss` and `val_miou`.
+    It must stand before the callbacks that read `val_loss` and the other scores with `val_`.
 
     Args:
         network: compiled with the loss and the score.
@@ -85,8 +85,9 @@ class ValidateNetwork(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        if f"{forms.MAIN}_miou" in logs:
-            logs["miou"] = logs.pop(f"{forms.MAIN}_miou")
+        for metric in self.network.metrics:
+            if f"{forms.MAIN}_{metric.name}" in logs and metric.name != "loss":
+                logs[metric.name] = logs.pop(f"{forms.MAIN}_{metric.name}")
         if self.batches is None or epoch + 1 not in self.epochs:
             return
         if self.average is not None:
@@ -106,6 +107,7 @@ class Recorder(keras.callbacks.Callback):
     Args:
         run: the run folder.
         save_model: called with the row of the epoch when it is the best so far.
+        task: its headline, on the held-out images, says which epoch is the best.
         average: the averaged weights, whose state goes into the checkpoint.
         validated: whether epochs are validated; if not, the latest model counts as the best.
         patience: stop after so many epochs without a better score; None: never.
@@ -120,6 +122,7 @@ class Recorder(keras.callbacks.Callback):
         run: Path,
         save_model: Callable[[Row], None],
         *,
+        task: Task,
         average: AverageWeights | None,
         validated: bool,
         patience: int | None,
@@ -131,6 +134,8 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.run = run
         self.save_model = save_model
+        self.task = task
+        self.monitor = f"val_{task.headline}"
         self.average = average
         self.validated = validated
         self.patience = patience
@@ -153,7 +158,7 @@ class Recorder(keras.callbacks.Callback):
         """Whether `patience` epochs went by without a better score, counted at validated epochs."""
         if self.patience is None or self.best is None or not self.validated:
             return False
-        latest = max(int(row["epoch"]) for row in self.rows if MONITOR in row)
+        latest = max(int(row["epoch"]) for row in self.rows if self.monitor in row)
         return latest - int(self.best["epoch"]) >= self.patience
 
     def meta(self) -> dict[str, Any]:
@@ -221,9 +226,9 @@ class Recorder(keras.callbacks.Callback):
             return False
         if not self.validated:
             return True
-        if MONITOR not in row:
+        if self.monitor not in row:
             return False
-        return self.best is None or row[MONITOR] > self.best[MONITOR]
+        return self.best is None or row[self.monitor] > self.best[self.monitor]
 
     def _write_history(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
@@ -236,8 +241,9 @@ class Recorder(keras.callbacks.Callback):
     def _line(self, row: Row, improved: bool) -> str:
         epochs = (self.params or {}).get("epochs", "?")
         parts = [f"epoch {row['epoch']}/{epochs}"]
-        scores = {name: row[name] for name in ("loss", "miou", "val_loss", MONITOR) if name in row}
-        for name, value in in_percent(scores).items():
+        named = ("loss", self.task.headline, "val_loss", self.monitor)
+        scores = {name: row[name] for name in named if name in row}
+        for name, value in in_percent(scores, self.task).items():
             parts.append(f"{name[:-2]} {value:.2f} %" if name.endswith("%") else f"{name} {value:.4f}")
         if improved and self.validated:
             parts[-1] += " (best)"
@@ -266,21 +272,29 @@ class StopBetweenSteps(keras.callbacks.Callback):
 
 
 class PercentBar(keras.callbacks.ProgbarLogger):
-    """Keras' progress bar with scores in per cent, as every command of kseg prints them."""
+    """Keras' progress bar with scores in per cent, as every command of kseg prints them.
+
+    Args:
+        task: whose headline is a share.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self._task = task
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        super().on_train_batch_end(batch, in_percent(logs or {}))
+        super().on_train_batch_end(batch, in_percent(logs or {}, self._task))
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, in_percent(logs or {}))
+        super().on_epoch_end(epoch, in_percent(logs or {}, self._task))
 
 
-def in_percent(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `logs` with mean IoU as `mIoU %` in 0..100 in place of `miou` in 0..1, for people."""
+def in_percent(logs: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Return `logs` with the task's headline (`miou` in 0..1) as `mIoU %` in 0..100, for people."""
     shown = {}
     for name, value in logs.items():
-        if name.endswith("miou"):
-            shown[f"{name[:-4]}mIoU %"] = 100 * value
+        if name.endswith(task.headline):
+            shown[f"{name.removesuffix(task.headline)}{task.label} %"] = 100 * value
         else:
             shown[name] = value
     return shown

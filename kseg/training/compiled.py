@@ -8,9 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg import losses, metrics
 from kseg.models import forms
 from kseg.training.config import TrainConfig
+from kseg.training.goal import Goal
 from kseg.training.multipliers import freeze
 from kseg.training.optimizers import create_optimizer
 from kseg.training.precision import dtype_policy
@@ -23,7 +23,7 @@ class Compiled:
     """A network and the form of it that is trained.
 
     Args:
-        network: image -> logits; what is validated and saved.
+        network: image -> outputs of its task; what is validated and saved.
         form: compiled for `fit`; the network itself, the network with all its heads, or its patch form.
     """
 
@@ -103,41 +103,25 @@ class Networks:
             return Compiled(network, forms.with_heads(network) if patch is None else patch.model)
 
     def _compile(self, built: Compiled, settled: Settled) -> Compiled:
-        config, network, form = self._config, built.network, built.form
+        config, goal, network, form = self._config, self._ground.goal, built.network, built.form
         with dtype_policy(settled.precision):
             optimizer = create_optimizer(config, settled.total_steps, form.trainable_variables)
-            loss: Any = _loss(config, settled)
-            score: Any = [_score(settled)]
+            loss: Any = goal.loss(settled)
+            score: Any = goal.metrics(settled)
             weights = None
             if isinstance(form.output, dict):
                 heads = forms.heads(network)
-                loss = {forms.MAIN: loss, **{head.name: _loss(config, settled, head) for head in heads}}
+                loss = {forms.MAIN: loss, **{head.name: goal.loss(settled, head) for head in heads}}
                 weights = {forms.MAIN: 1.0, **{head.name: head.weight for head in heads}}
                 score = {forms.MAIN: score}
             form.compile(
                 optimizer=optimizer, loss=loss, loss_weights=weights, metrics=score, jit_compile=settled.jit
             )
             if form is not network:
-                network.compile(**evaluation(config, settled))
+                network.compile(**evaluation(goal, settled))
         return built
 
 
-def evaluation(config: TrainConfig, settled: Settled) -> dict[str, Any]:
+def evaluation(goal: Goal, settled: Settled) -> dict[str, Any]:
     """Return the arguments of `compile` for a network that is only evaluated."""
-    return {"loss": _loss(config, settled), "metrics": [_score(settled)], "jit_compile": settled.jit}
-
-
-def _loss(config: TrainConfig, settled: Settled, head: forms.Head | None = None) -> Any:
-    # Class weights are those of the data's classes: a head with labels of its own has other ones.
-    own = head is not None and head.labels is not None
-    return losses.create(
-        config.loss,
-        ignore_id=settled.spec.ignore_id,
-        class_weights=None if own else settled.class_weights,
-        **dict(config.loss_args),
-    )
-
-
-def _score(settled: Settled) -> keras.metrics.Metric:
-    spec = settled.spec
-    return metrics.MeanIoU(num_classes=spec.num_classes, ignore_id=spec.ignore_id, name="miou")
+    return {"loss": goal.loss(settled), "metrics": goal.metrics(settled), "jit_compile": settled.jit}

@@ -79,7 +79,6 @@ class Result(records.Record, frozen=True):
     best_epoch: records.Count
     seconds: float
     images_per_second: float
-    val_miou: float | None
 
 
 class Run(records.Record, frozen=True):

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
-from kseg import data, models
+from kseg import data, models, tasks
 from kseg.data import conditions
-from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.forms import PatchForm, patch_form
 from kseg.models.registry import untrained
@@ -24,12 +22,10 @@ from kseg.spec import Spec
 from kseg.training.batch_size import START
 from kseg.training.config import AUTO, Size, TrainConfig, check_step
 from kseg.training.feeds import Feeds, training_samples
+from kseg.training.goal import Goal, goal_of
 from kseg.training.precision import LEAST_STEPS
-from kseg.training.sampling import balancing_weights
 from kseg.training.starting_weights import settle_normalization, settle_versions, tell_network
 
-# A survey of so many evenly spaced images knows sizes and class shares well enough.
-SURVEYED = 500
 # Crops of images that are larger than this, or of several sizes, have at most this side.
 CROP_SIDE = 512
 CROP_MULTIPLE = 32
@@ -70,14 +66,18 @@ class Ground(Known):
 
     Args:
         samples: what is trained on, at the network's scale: images, or crops of them.
-        counts: its pixels per class.
+        task: what the network is trained for.
+        goal: what the task says of this training.
+        facts: what the goal knows of the samples.
         held_out: samples to validate on; None when the data has no val split.
         patch: the network's form on patches, its weights without values; None: no patches are trained on, or
             it has none.
     """
 
     samples: Sequence[Any]
-    counts: ClassCounts
+    task: tasks.Task
+    goal: Goal
+    facts: Any
     held_out: Sequence[Any] | None
     patch: PatchForm | None
 
@@ -149,40 +149,6 @@ class Settled(Known):
             "batch_size": self.batch_size,
             "batch_reason": self.batch_reason,
         }
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Sizes and pixels per class of a split.
-
-    Args:
-        sizes: the distinct (height, width) seen.
-        counts: pixels per class, void left out.
-    """
-
-    sizes: tuple[Size, ...]
-    counts: ClassCounts
-
-
-def survey(samples: Any, spec: Spec) -> Survey:
-    """Look at up to 500 evenly spaced samples; at more where these show fewer than two classes."""
-    step = -(-len(samples) // SURVEYED)
-    first = range(0, len(samples), step)
-    sizes = set()
-    counts = ClassCounts(spec.num_classes, spec.ignore_id)
-    for index in (*first, *sorted(set(range(len(samples))) - set(first))):
-        if index not in first and np.count_nonzero(counts.pixels) > 1:
-            break
-        mask = samples[index].mask
-        sizes.add((int(mask.shape[0]), int(mask.shape[1])))
-        counts.add(id_counts(mask))
-    return Survey(tuple(sorted(sizes)), counts)
-
-
-def _require(unmet: conditions.Condition | None) -> None:
-    """Refuse data that `kseg check-data` calls unfit, for the same reason."""
-    if unmet is not None:
-        raise unmet.raised()
 
 
 def typical_size(sizes: tuple[Size, ...]) -> Size:
@@ -265,18 +231,18 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
     arguments = settle_versions(name, arguments, config, before)
+    entry = models.describe(name)
+    task = tasks.find(entry.task)
+    goal = goal_of(config, task)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
-    _require(conditions.of_classes(source.spec))
-    seen = survey(samples, source.spec)
-    _require(conditions.of_training(seen.counts, source.spec, config.train_split))
+    seen = goal.look(samples, source.spec, config.train_split)
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
         check_step(min(START if config.batch_size == AUTO else config.images_per_step, len(samples)), crop)
-    entry = models.describe(name)
     normalization = settle_normalization(entry, arguments, config, before)
     tell_network(entry, arguments, normalization)
     spec = source.spec.replace(
-        input_size=size, resize=resize_rule(config, seen.sizes), normalization=normalization
+        task=task.name, input_size=size, resize=resize_rule(config, seen.sizes), normalization=normalization
     )
     patch = None
     if config.on_patches:
@@ -291,9 +257,11 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
         crop=crop,
         image_size=None if config.crops else typical_size(seen.sizes),
         samples=trained,
+        task=task,
+        goal=goal,
         # Crops around objects have other shares of the classes than the images they come from.
-        counts=survey(trained, spec).counts if config.crops else seen.counts,
-        held_out=_held_out(config, source, split, say),
+        facts=goal.recount(trained, spec) if config.crops else seen.facts,
+        held_out=_held_out(config, goal, source, split, say),
         patch=patch,
         data_record=_data_record(config, source, split, samples),
     )
@@ -306,7 +274,7 @@ def settle_numbers(config: TrainConfig, ground: Ground, feeds: Feeds, batch_size
     every = config.val_every or max(1, -(-config.epochs // VALIDATIONS))
     return Settled(
         **{item.name: getattr(ground, item.name) for item in dataclasses.fields(Known)},
-        class_weights=_class_weights(config, ground.counts, batch_size),
+        class_weights=ground.goal.class_weights(ground.facts, batch_size),
         steps_per_epoch=steps,
         images_per_epoch=_items(feeds.batches, batch_size),
         total_steps=total,
@@ -316,7 +284,9 @@ def settle_numbers(config: TrainConfig, ground: Ground, feeds: Feeds, batch_size
     )
 
 
-def _held_out(config: TrainConfig, source: Any, split: str | None, say: Say) -> Sequence[Any] | None:
+def _held_out(
+    config: TrainConfig, goal: Goal, source: Any, split: str | None, say: Say
+) -> Sequence[Any] | None:
     """Return what is validated on, None (and say what to do) when there is no such split."""
     if split is None:
         say(
@@ -325,8 +295,7 @@ def _held_out(config: TrainConfig, source: Any, split: str | None, say: Say) -> 
         )
         return None
     held_out = source.samples(split, limit=config.val_limit, instances=False)
-    if all((sample.mask == source.spec.ignore_id).all() for sample in held_out):
-        raise conditions.of_void(split).raised()
+    goal.check_held_out(held_out, source.spec, split)
     return held_out
 
 
@@ -377,17 +346,3 @@ def _ema(config: TrainConfig, total_steps: int) -> float:
     if config.ema is not None:
         return config.ema
     return EMA if total_steps >= LEAST_STEPS else 0.0
-
-
-def _class_weights(config: TrainConfig, counts: ClassCounts, batch_size: int) -> list[float] | None:
-    if config.class_weights == "none":
-        return None
-    if config.balanced:
-        # Patches are drawn equally often from all classes and need none.
-        if config.on_patches:
-            return None
-        weights = balancing_weights(counts.images_with / counts.images, batch_size)
-    else:
-        # A mean of one over all pixels: the loss keeps its size, and the learning rate its meaning.
-        weights = counts.weights(config.class_weights, power=config.class_weights_power, mean_one=True)
-    return [round(float(weight), 6) for weight in weights]

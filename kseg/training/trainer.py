@@ -11,23 +11,19 @@ from typing import Any
 
 import keras
 
-from kseg.data.statistics import ClassCounts, id_counts
 from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.locks import FILE as LOCK
 from kseg.locks import FolderLock, is_unused
 from kseg.machine.backend import grow_memory
 from kseg.machine.report import Machine, examine
-from kseg.metrics import chance_miou, near_chance
 from kseg.progress import Say, to_stderr
-from kseg.spec import Spec
 from kseg.training import checkpoint, record, tracking
 from kseg.training.averaging import AverageWeights
 from kseg.training.batch_norm_statistics import check_reestimable
 from kseg.training.batch_size import OutOfMemoryError
 from kseg.training.best_model import BestModel
 from kseg.training.callbacks import (
-    MONITOR,
     Anneal,
     PercentBar,
     Recorder,
@@ -61,7 +57,7 @@ class _Job:
 def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
     """Train a model and write the run folder `config.out`.
 
-    The folder gets `model.keras` (best validation mIoU, averaged weights, float32, any input size,
+    The folder gets `model.keras` (best validation score, averaged weights, float32, any input size,
     spec inside), `history.csv`, `run.json`, `checkpoint/` and, where TensorBoard is installed,
     `tensorboard/`. Every file is written whole. After a kill at any time the same call with
     `resume=True` continues behind the last finished epoch, and ends with the same weights. The folder is
@@ -72,10 +68,10 @@ def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
         say: prints one line of progress. None: to stderr.
 
     Returns:
-        What `run.json` holds under `"result"`: `model` (path), `best_epoch`, `epochs`, `val_miou` (None
-        without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`; and with a val split
-        `chance_miou`, what can be had without looking at an image, and `beats_chance`. Scores are
-        in 0..1.
+        What `run.json` holds under `"result"`: `model` (path), `best_epoch`, `epochs`, the score
+        (`val_miou`; None without a val split), `val_loss`, `seconds`, `steps`, `images_per_second`; and for a
+        semantic network with a val split `chance_miou`, what can be had without looking at an image, and
+        `beats_chance`. Scores are in 0..1.
 
     Raises:
         UsageError: an argument is wrong, the folder is in use, or the arguments of a resumed run differ.
@@ -217,6 +213,7 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
     recorder = Recorder(
         job.run,
         saver,
+        task=job.ground.task,
         average=average,
         validated=feeds.validation is not None,
         patience=config.patience,
@@ -257,7 +254,7 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
                 callbacks=[
                     *callbacks,
                     *trackers,
-                    *([PercentBar()] if terminal else []),
+                    *([PercentBar(job.ground.task)] if terminal else []),
                     StopBetweenSteps(interrupt),
                 ],
                 verbose=1 if terminal else 0,
@@ -273,30 +270,16 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
 def _result(job: _Job, recorder: Recorder) -> dict[str, Any]:
     last = recorder.rows[-1]
     best = recorder.best or last
+    monitor = f"val_{job.ground.task.headline}"
+    score = best.get(monitor)
     return {
         "model": os.fspath(job.run / record.MODEL),
         "best_epoch": best["epoch"],
         "epochs": recorder.epochs_done,
-        MONITOR: best.get(MONITOR),
+        monitor: score,
         "val_loss": best.get("val_loss"),
         "seconds": last["total_seconds"],
         "steps": recorder.epochs_done * job.settled.steps_per_epoch,
         "images_per_second": statistics.median(float(row["images_per_second"]) for row in recorder.rows),
-        **_chance(job.settled.spec, job.feeds.validation, best.get(MONITOR)),
-    }
-
-
-def _chance(spec: Spec, validation: Any, score: float | None) -> dict[str, Any]:
-    """Return what a guess scores on the validation truth, and whether `score` is more."""
-    if validation is None or score is None:
-        return {}
-    counts = ClassCounts(spec.num_classes, spec.ignore_id)
-    for index in range(len(validation)):
-        counts.add(id_counts(validation[index][1]))
-    if not counts.valid:
-        return {}
-    chance = chance_miou(counts.pixels)
-    return {
-        "chance_miou": chance,
-        "beats_chance": not near_chance(score, chance),
+        **({} if score is None else job.ground.goal.chance(job.settled.spec, job.feeds.validation, score)),
     }

@@ -9,21 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kseg import files
+from kseg import files, tasks
 from kseg.errors import DataError
 from kseg.text import printable
 
 _MOST_BYTES = 16 * 2**20
 
-# What is worth a chart, in this order; each is drawn with its `val_` twin.
-CHARTS = {
-    "loss": "Loss",
-    "miou": "Mean IoU, %",
-    "pixel_acc": "Pixel accuracy, %",
-    "learning_rate": "Learning rate",
-}
-# The history has shares in 0..1; what people read is per cent.
-_SHARES = ("miou", "pixel_acc")
+
+def _titles() -> dict[str, str]:
+    """Return what is worth a chart, in this order -> its title; each is drawn with its `val_` twin."""
+    return {"loss": "Loss", **tasks.charts(), "learning_rate": "Learning rate"}
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
@@ -73,10 +68,11 @@ def charts(history: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]
     Scores come in 0..1 and are returned in per cent.
     """
     grouped = {}
-    for name, title in CHARTS.items():
+    shares = tasks.charts()
+    for name, title in _titles().items():
         pairs = {"train": history.get(name), "val": history.get(f"val_{name}")}
         series = {
-            label: [100 * value for value in values] if name in _SHARES else values
+            label: [100 * value for value in values] if name in shares else values
             for label, values in pairs.items()
             if values is not None and any(math.isfinite(value) for value in values)
         }
@@ -86,7 +82,7 @@ def charts(history: dict[str, list[float]]) -> dict[str, dict[str, list[float]]]
 
 
 def plot_history(history_csv: str | os.PathLike[str], png: str | os.PathLike[str]) -> Path:
-    """Draw loss, mean IoU, pixel accuracy and learning rate over epochs, as far as the CSV has them.
+    """Draw loss, scores and learning rate over epochs, as far as the CSV has them.
 
     Args:
         history_csv: see `read_history`.
@@ -101,7 +97,7 @@ def plot_history(history_csv: str | os.PathLike[str], png: str | os.PathLike[str
     history = read_history(history_csv)
     grouped = charts(history)
     if not grouped:
-        raise DataError(f"The history '{history_csv}' has none of the columns {', '.join(CHARTS)}.")
+        raise DataError(f"The history '{history_csv}' has none of the columns {', '.join(_titles())}.")
     figure = _figure(4.6 * len(grouped))
     numbers = epochs(history)
     for index, (title, series) in enumerate(grouped.items()):

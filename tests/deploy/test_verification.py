@@ -81,7 +81,7 @@ def test_absent_classes_count_in_neither_mean(toy, exported):
 
 def test_void_everywhere_and_bad_arguments(toy, exported, val_samples):
     void = [SimpleNamespace(name="v", image=val_samples[0].image, mask=np.full(SIZE, 255, np.uint8))]
-    with pytest.raises(DataError, match="nothing to judge"):
+    with pytest.raises(DataError, match="nothing to score"):
         deploy.verify(exported["tflite"], reference=toy, data=void)
     with pytest.raises(UsageError, match="`limit` must be an integer >= 8"):
         deploy.verify(exported["tflite"], reference=toy, data=val_samples, limit=3)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kseg.data.merged import check_classes
 from kseg.errors import DataError, UsageError
-from kseg.inference.evaluate import check_classes
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.refine.scores import Floats, Refiner
 from kseg.inference.scored import ScoredPredictor

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from kseg import saving
 from kseg.checks import check_choice
+from kseg.data.merged import check_classes
 from kseg.errors import DataError, UsageError, did_you_mean
-from kseg.inference.evaluate import Labelled, check_classes
 from kseg.inference.refine import segment_classifier
 from kseg.inference.refine.arguments import checked
 from kseg.inference.refine.scores import Floats
@@ -50,7 +50,7 @@ def true_counts(mask: NDArray[Any], labels: Labels, classes: int, ignore_id: int
 
 def collect_segments(
     maps: FeatureMaps,
-    samples: Sequence[Labelled],
+    samples: Sequence[Any],
     *,
     grid: int = 3,
     per_image: int = 64,
@@ -105,7 +105,7 @@ def collect_segments(
 
 def train_segment_classifier(
     model: keras.Model | str | os.PathLike[str],
-    samples: Sequence[Labelled],
+    samples: Sequence[Any],
     path: str | os.PathLike[str],
     *,
     layer: str = "features",

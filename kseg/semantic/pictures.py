@@ -16,17 +16,20 @@ from kseg.viz.images import colorize, legend, outline_width, overlay, text_size
 
 # Kind of picture -> how its file's name ends.
 KINDS = {"mask": "_mask.png", "color": "_color.png", "overlay": "_overlay.jpg", "plain": "_plain.jpg"}
+WRITTEN = ("mask", "color", "overlay")
 # A legend is at least so wide, in pixels.
 LEGEND_WIDTH = 240
+HELP = (
+    "mask (palette PNG of ids), color (colours), overlay (colours over the image, with a legend in rows "
+    f"below, at least {LEGEND_WIDTH} pixels wide), plain (the same at the image's size, no legend)"
+)
 _JPEG_QUALITY = 90
 # JPEG's own limit per side.
 _JPEG_SIDE = 65500
 _BAND_ROWS = 256
 
 
-def write_prediction(
-    kind: str, target: Path, image: NDArray[np.uint8], mask: NDArray[Any], spec: Spec
-) -> None:
+def write(kind: str, target: Path, image: NDArray[np.uint8], mask: NDArray[Any], spec: Spec) -> None:
     """Write one picture of a prediction, whole or not at all.
 
     Args:
@@ -54,6 +57,19 @@ def write_prediction(
             picture.save(temporary, quality=_JPEG_QUALITY)
         else:
             picture.save(temporary)
+
+
+def truth(sample: Any) -> NDArray[Any]:
+    """Return what a prediction of a sample is compared with: its label map."""
+    mask: NDArray[Any] = sample.mask
+    return mask
+
+
+def describe(mask: NDArray[Any], spec: Spec) -> dict[str, Any]:
+    """Return `shares`: the share of the pixels of each class that occurs."""
+    counts = np.bincount(mask.reshape(-1), minlength=spec.num_classes)
+    named = zip(spec.classes, counts, strict=True)
+    return {"shares": {label: round(int(count) / mask.size, 6) for label, count in named if count}}
 
 
 def _painted(image: NDArray[np.uint8] | None, mask: NDArray[Any], spec: Spec) -> NDArray[np.uint8]:

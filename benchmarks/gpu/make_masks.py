@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gpu.sample import MASKS
-from kseg.data.sources import SAMPLES, FolderSource
+from kseg.data.sources.source import SAMPLES, FolderSource
 from kseg.files import atomic
 
 

@@ -30,15 +30,15 @@ _NAMES = {
 }
 
 if TYPE_CHECKING:
-    from kseg.data.batches import Batches, from_arrays, load
-    from kseg.data.check import check
+    from kseg.data.batches.batches import Batches, from_arrays, load
+    from kseg.data.checking.check import check
     from kseg.data.convert import convert
     from kseg.data.instances import Instances
-    from kseg.data.normalize import preprocess
-    from kseg.data.palette import Palette
-    from kseg.data.sources import Sample, Samples, Source, open
-    from kseg.data.transforms import Augment, Resize
-    from kseg.data.weights import class_weights
+    from kseg.data.transforms.normalize import preprocess
+    from kseg.data.pictures.palette import Palette
+    from kseg.data.sources.source import Sample, Samples, Source, open
+    from kseg.data.transforms.joint import Augment, Resize
+    from kseg.data.counting.weights import class_weights
 
 __all__ = [
     "Augment",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kseg.data.palette import Palette, palette_of_masks
+from kseg.data.pictures.palette import Palette, palette_of_masks
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Color, Spec, voc_palette
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.transforms import Color, fitted_size, resize_image
+from kseg.data.transforms.joint import Color, fitted_size, resize_image
 from kseg.errors import DataError, MissingExtraError, UsageError, did_you_mean
 
 METHODS = ("selective-search", "edge-boxes")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.crops import BLACK
-from kseg.data.objects import background_id
+from kseg.data.crops.cropping import BLACK
+from kseg.data.crops.objects import background_id
 from kseg.data.proposals import Boxes, Propose, checked, cut, proposer, windows
 from kseg.data.proposals import enlarge as grow_boxes
-from kseg.data.transforms import Color
+from kseg.data.transforms.joint import Color
 from kseg.errors import UsageError, did_you_mean
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.predictor import Predictor

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kseg import data
-from kseg.data.crops import crops
-from kseg.data.normalize import fill_color
+from kseg.data.crops.cropping import crops
+from kseg.data.transforms.normalize import fill_color
 from kseg.errors import UsageError
 from kseg.models.forms import PatchForm
 from kseg.spec import Spec

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from kseg import data, models
-from kseg.data import conditions
-from kseg.data.statistics import ClassCounts, id_counts
+from kseg.data.checking import conditions
+from kseg.data.counting.counts import ClassCounts, id_counts
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.cache import DecodedCache
-from kseg.data.normalize import preprocess
-from kseg.data.statistics import id_counts
+from kseg.data.cache.memory import DecodedCache
+from kseg.data.transforms.normalize import preprocess
+from kseg.data.counting.counts import id_counts
 from kseg.errors import DataError, UsageError
 from kseg.layers.mirror import mirrored
 from kseg.models.forms import MAIN, Head

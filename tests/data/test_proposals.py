@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kseg.data import proposals
-from kseg.data.images import read_image
+from kseg.data.pictures.images import read_image
 from kseg.data.proposals import METHODS, Proposer, cut, enlarge, iou, propose, proposer, windows
 from kseg.errors import DataError, MissingExtraError, UsageError
 

@@ -14,8 +14,8 @@ from mutators_json import mutate
 from PIL import Image
 
 from kseg.data import check
-from kseg.data.folders import read_folder
-from kseg.data.palette import Palette
+from kseg.data.sources.folders import read_folder
+from kseg.data.pictures.palette import Palette
 from kseg.errors import KsegError
 
 SIZE = (16, 20)

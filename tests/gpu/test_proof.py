@@ -24,7 +24,7 @@ def proof(folder: Path, minutes: float, *, rehearsal: bool = True) -> Proof:
 
 def test_the_masks_that_travel_are_the_samples_own() -> None:
     pytest.importorskip("pycocotools")
-    from kseg.data.sources import SAMPLES, FolderSource
+    from kseg.data.sources.source import SAMPLES, FolderSource
 
     source = FolderSource(SAMPLES / "nuclei", name="sample:nuclei")
     for split in ("train", "val"):

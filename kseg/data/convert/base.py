@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.folder_base import ignore_id
-from kseg.data.images import IMAGE_SUFFIXES
-from kseg.data.palette import VOID_NAMES, Color
+from kseg.data.sources.folder_base import ignore_id
+from kseg.data.pictures.images import IMAGE_SUFFIXES
+from kseg.data.pictures.palette import VOID_NAMES, Color
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.text import printable
 

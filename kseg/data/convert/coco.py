@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg import records
-from kseg.data import coco_masks, instances
-from kseg.data.coco_masks import Segmentation
+from kseg.data import instances
+from kseg.data.coco import masks as coco_masks
+from kseg.data.coco.masks import Segmentation
 from kseg.data.convert.base import Format, ImageFiles, Picture, plain_files, safe_name, split_of
 from kseg.data.convert.paint import check_points
 from kseg.errors import DataError

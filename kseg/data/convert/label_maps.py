@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data import images as image_files
+from kseg.data.pictures import images as image_files
 from kseg.data.convert.base import (
     ClassTable,
     Format,
@@ -21,11 +21,11 @@ from kseg.data.convert.base import (
     split_of,
 )
 from kseg.data.convert.labelme import read_lines
-from kseg.data.folder_base import Item
-from kseg.data.folders import SemanticFolder, pair
-from kseg.data.images import ColorMaskError
+from kseg.data.sources.folder_base import Item
+from kseg.data.sources.folders import SemanticFolder, pair
+from kseg.data.pictures.images import ColorMaskError
 from kseg.data.label_spaces import LabelSpace, label_space
-from kseg.data.palette import Palette, parse_color
+from kseg.data.pictures.palette import Palette, parse_color
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable

@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from kseg import files
-from kseg.data import images as image_files
+from kseg.data.pictures import images as image_files
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Picture
 from kseg.data.convert.coco import Coco
-from kseg.data.statistics import ClassCounts, Progress, id_counts, parallel
+from kseg.data.counting.counts import ClassCounts, Progress, id_counts, parallel
 from kseg.errors import DataError, UsageError
 
 LINKS = ("copy", "hard", "symlink")

@@ -14,8 +14,8 @@ from PIL import Image
 
 from kseg import data
 from kseg.data.convert import FORMATS
-from kseg.data.images import read_image
-from kseg.data.sources import FolderSource
+from kseg.data.pictures.images import read_image
+from kseg.data.sources.source import FolderSource
 
 Maker = Callable[[Path], dict[str, np.ndarray]]
 

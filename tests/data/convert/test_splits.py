@@ -127,7 +127,7 @@ def folder_bytes(root: Path) -> np.ndarray:
 
 
 def _items(out: Path) -> dict[str, tuple]:  # type: ignore[type-arg]
-    from kseg.data.folders import read_folder
+    from kseg.data.sources.folders import read_folder
 
     return read_folder(out).items
 

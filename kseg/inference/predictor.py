@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.transforms.normalize import fill_color, preprocess
-from kseg.data.transforms.joint import fitted_size, resize_image
+from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.geometry import pad_to

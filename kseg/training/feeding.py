@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kseg import data
 from kseg.data.crops.cropping import crops
+from kseg.data.transforms.joint import transformed
 from kseg.data.transforms.normalize import fill_color
 from kseg.errors import UsageError
 from kseg.models.forms import PatchForm
@@ -35,9 +35,7 @@ class _Resized(Sequence[Any]):
         return len(self._samples)
 
     def __getitem__(self, index: Any) -> Any:
-        sample = self._samples[index]
-        image, mask, _ = self._resize(sample.image, sample.mask)
-        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
+        return transformed(self._samples[index], self._resize)
 
 
 def _told(say: Callable[[str], None], total: int) -> Callable[[Iterable[T]], Iterator[T]]:

@@ -122,14 +122,14 @@ def _must_report(report: Any) -> None:
 
 def _coco(segmentation: Any, **image: int) -> Callable[[Place], object]:
     def act(place: Place) -> object:
-        from kseg.data.sources.folders import read_folder
+        from kseg.data import open as open_source
 
         root = place.once("coco", lambda: targets_data.coco(place.folder / "coco"))
         values = json.loads(json.dumps(targets_data.COCO))
         values["annotations"] = [{**values["annotations"][0], "segmentation": segmentation}]
         values["images"] = [{**entry, **image} for entry in values["images"]]
         (root / "instances_train.json").write_text(json.dumps(values))
-        folder = read_folder(root)
+        folder = open_source(root)
         for items in folder.items.values():
             for item in items:
                 assert folder.read(item).mask.shape == targets_data.SIZE

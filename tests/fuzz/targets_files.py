@@ -225,7 +225,7 @@ def attack_converter(format: str, bad: bytes, place: Place) -> str:
     import foreign
 
     from kseg import data
-    from kseg.data.sources.folders import read_folder
+    from kseg.data import open as open_source
 
     good, root, out = place.folder / "good", place.folder / "source", place.folder / "out"
     place.once("good", lambda: getattr(foreign, format)(good))
@@ -254,7 +254,7 @@ def attack_converter(format: str, bad: bytes, place: Place) -> str:
         if out.exists():
             raise WrongResult(f"refused, and {out.name} is there: {sorted(out.iterdir())}")
         return said
-    folder = read_folder(out)
+    folder = open_source(out)
     for item in (item for items in folder.items.values() for item in items):
         content = folder.read(item)
         ids = set(np.unique(content.mask).tolist()) - {*range(folder.spec.num_classes), folder.spec.ignore_id}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import keras
 import numpy as np
 
+from kseg.data.batches.targets import Encode, Stack, needs_instances, parts, semantic_target
 from kseg.data.cache.memory import CacheMode, DecodedCache
-from kseg.data.sources.folders import PaletteLike, ids_message
+from kseg.data.ids import check_ids
+from kseg.data.sample import Sample
+from kseg.data.threads import workers
+from kseg.data.transforms.augment import Augment
 from kseg.data.transforms.normalize import fill_color, preprocess
-from kseg.data.sources.source import Sample, Source, base_split
-from kseg.data.sources.source import open as open_source
-from kseg.data.transforms.joint import Augment, Resize
+from kseg.data.transforms.joint import transformed
+from kseg.data.transforms.resize import Resize
 from kseg.errors import DataError, UsageError
 from kseg.spec import Normalization, Spec
 
@@ -26,17 +28,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _AHEAD = 2
-_MAX_WORKERS = 8
 
 
 def _single_threaded_opencv() -> None:
     # Samples run side by side; OpenCV's own threads inside each would only get in the way.
     cv2.setNumThreads(1)
-
-
-def _cores() -> int:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable, _MAX_WORKERS))
 
 
 _pool: concurrent.futures.ThreadPoolExecutor | None = None
@@ -49,7 +45,7 @@ def _shared_pool() -> concurrent.futures.ThreadPoolExecutor:
     with _pool_lock:
         if _pool is None:
             _pool = concurrent.futures.ThreadPoolExecutor(
-                _cores(), thread_name_prefix="kseg-data", initializer=_single_threaded_opencv
+                workers(), thread_name_prefix="kseg-data", initializer=_single_threaded_opencv
             )
         return _pool
 
@@ -57,12 +53,13 @@ def _shared_pool() -> concurrent.futures.ThreadPoolExecutor:
 class _Job:
     """A batch in the making."""
 
-    def __init__(self, images: np.ndarray, masks: np.ndarray, rows: list[concurrent.futures.Future[str]]):
-        self._images, self._masks, self._rows = images, masks, rows
+    def __init__(self, images: np.ndarray, targets: Stack, rows: list[concurrent.futures.Future[None]]):
+        self._images, self._targets, self._rows = images, targets, rows
 
-    def result(self) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        names = [row.result() for row in self._rows]
-        return self._images, self._masks, names
+    def result(self) -> tuple[np.ndarray, Any]:
+        for row in self._rows:
+            row.result()
+        return self._images, self._targets.result()
 
     def cancel(self) -> None:
         for row in self._rows:
@@ -72,8 +69,9 @@ class _Job:
 class Batches(keras.utils.PyDataset):
     """Batches of one split, for `model.fit`, `model.evaluate` or a plain loop.
 
-    `batches[i]` gives `(images, masks)`: float32 (B, H, W, 3), normalised, and int32 (B, H, W) class
-    ids with `spec.ignore_id` where there is no truth. The batch depends on `(seed, epoch, i)` only,
+    `batches[i]` gives `(images, targets)`: float32 (B, H, W, 3), normalised, and what `encode` makes of the
+    samples, by default int32 (B, H, W) class ids with `spec.ignore_id` where there is no truth. Image, mask
+    and instances of a sample go through the same resizing and augmentation. The batch depends on `(seed, epoch, i)` only,
     never on threads. Each epoch of `fit` takes the next epoch number; `set_epoch` sets it, for example
     to resume. Batches shuffles by itself: pass `shuffle=False` to `fit`, which else reorders the
     batches by Python's global generator.
@@ -88,7 +86,8 @@ class Batches(keras.utils.PyDataset):
         batch_size: images per batch. When shuffling, a smaller rest is left out of the epoch if there is a
             full batch; else it is the last batch.
         augment: False; True for `Augment`'s defaults; or an `Augment`, or a callable like it,
-            `augment(image, mask, *, rng) -> (image, mask, ...)`.
+            `augment(image, mask, *, rng) -> (image, mask, ...)`, and where `encode` needs instances
+            `augment(image, mask, layers, *, rng) -> (image, mask, layers)`, layers as in `Instances`.
         seed: non-negative integer.
         shuffle: a new order in each epoch.
         resize: how an image meets `size`, by the names of `Spec.resize`. `"none"`: augmentation crops from
@@ -97,6 +96,9 @@ class Batches(keras.utils.PyDataset):
         normalization: see `kseg.Normalization`. Default: the spec's.
         cache: keep decoded images in memory: `"memory"` all, `"none"` none, `"auto"` while they fit into a
             quarter of the memory that is free at the start.
+        encode: what makes the target of a sample, called last: `encode(sample) -> array`, or arrays by name, all of
+            the same shapes and types for every sample; they are stacked. Where its attribute `needs_instances`
+            is False, samples have none. Default: the mask as int32.
 
     Attributes:
         spec: the data set's spec with `input_size`, `resize` and `normalization` filled in.
@@ -117,6 +119,7 @@ class Batches(keras.utils.PyDataset):
         resize: str = "none",
         normalization: Normalization | None = None,
         cache: CacheMode = "auto",
+        encode: Encode = semantic_target,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         if len(samples) == 0:
@@ -142,6 +145,9 @@ class Batches(keras.utils.PyDataset):
         self._resize: Resize | None = None
         if self._fixed and (self._augment is None or resize != "none"):
             self._resize = Resize(self.size, resize, ignore_id=spec.ignore_id, fill=fill)
+        if not callable(encode):
+            raise UsageError(f"Argument `encode` must make a target of a sample. Received: {encode!r}")
+        self._encode, self._instances = encode, needs_instances(encode)
         self._cache = DecodedCache(cache)
         self.epoch = 0
         self._order = (-1, np.arange(0))
@@ -185,20 +191,19 @@ class Batches(keras.utils.PyDataset):
         """Called by Keras: the next epoch begins."""
         self.set_epoch(self.epoch + 1)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Any]:
         index = int(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"Batch {index} of {len(self)}")
         index %= len(self)
         with self._lock:
-            job = self._pending.pop(index, None) or self._start(self.epoch, index)
+            job = self._pending.pop(index, None) or self._start(self.epoch, index, not self._checked)
             for later in range(index + 1, min(index + 1 + _AHEAD, len(self))):
                 if later not in self._pending and len(self._pending) < _AHEAD:
                     self._pending[later] = self._start(self.epoch, later)
-        images, masks, names = job.result()
-        if not self._checked:
-            self._check(images, masks, names)
-        return images, masks
+        result = job.result()
+        self._checked = True
+        return result
 
     def _indices(self, epoch: int, batch: int) -> np.ndarray:
         if self._order[0] != epoch:
@@ -211,54 +216,57 @@ class Batches(keras.utils.PyDataset):
             self._order = (epoch, order)
         return self._order[1][batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def _start(self, epoch: int, batch: int) -> _Job:
+    def _start(self, epoch: int, batch: int, check: bool = False) -> _Job:
         with self._lock:
             indices = self._indices(epoch, batch)
         images = np.empty((len(indices), *self.crop, 3), np.float32)
-        masks = np.empty((len(indices), *self.crop), np.int32)
+        targets = Stack(len(indices))
         pool = _shared_pool()
         rows = [
-            pool.submit(self._fill, epoch, int(index), images[row], masks[row])
+            pool.submit(self._fill, epoch, int(index), images[row], targets, row, check)
             for row, index in enumerate(indices)
         ]
-        return _Job(images, masks, rows)
+        return _Job(images, targets, rows)
 
-    def _read(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+    def _read(self, index: int) -> Sample:
         sample = self.samples[index]
-        image, mask = sample.image, sample.mask
+        if sample.instances is not None and not self._instances:
+            sample = dataclasses.replace(sample, instances=None)
         if self._resize is not None:
-            image, mask, _ = self._resize(image, mask)
-        elif not self._fixed and image.shape[:2] != self.size:
+            return transformed(sample, self._resize)
+        size = sample.image.shape[:2]
+        if not self._fixed and size != self.size:
             raise DataError(
-                f"Image '{sample.name}' is {image.shape[0]}x{image.shape[1]}, the first was {self.size[0]}x"
+                f"Image '{sample.name}' is {size[0]}x{size[1]}, the first was {self.size[0]}x"
                 f"{self.size[1]} (height x width). Images of several sizes need size=(height, width)"
             )
-        return sample.name, image, mask
+        return sample
 
-    def _fill(self, epoch: int, index: int, image_out: np.ndarray, mask_out: np.ndarray) -> str:
-        name, image, mask = self._cache.get(index, self._read)
-        if self._augment is not None:
-            rng = np.random.default_rng((self.seed, epoch, index))
-            image, mask = self._augment(image, mask, rng=rng)[:2]
-            if image.shape[:2] != self.crop or mask.shape != self.crop:
-                raise UsageError(
-                    f"Argument `augment` must give {self.crop[0]}x{self.crop[1]} (height x width). "
-                    f"Received: image {image.shape}, mask {mask.shape}"
-                )
-        image_out[:] = preprocess(image, self.spec.normalization)
-        mask_out[:] = mask
-        return name
+    def _sample(self, epoch: int, index: int) -> Sample:
+        """Return a sample as it is encoded: resized and augmented."""
+        sample = self._cache.get(index, self._read)
+        if self._augment is None:
+            return sample
+        sample = transformed(sample, self._augment, rng=np.random.default_rng((self.seed, epoch, index)))
+        if sample.image.shape[:2] != self.crop or sample.mask.shape != self.crop:
+            raise UsageError(
+                f"Argument `augment` must give {self.crop[0]}x{self.crop[1]} (height x width). "
+                f"Received: image {sample.image.shape}, mask {sample.mask.shape}"
+            )
+        return sample
 
-    def _check(self, images: np.ndarray, masks: np.ndarray, names: list[str]) -> None:
-        """Stop before the first step when ids or pixels would spoil the training."""
-        for name, image, mask in zip(names, images, masks, strict=True):
-            found = np.unique(mask)
-            wrong = [int(i) for i in found if not 0 <= i < self.spec.num_classes and i != self.spec.ignore_id]
-            if wrong:
-                raise DataError(ids_message(wrong, self.spec, f"first batch, image '{name}'"))
-            if not np.isfinite(image).all():
-                raise DataError(f"first batch, image '{name}': pixels are not finite after normalisation")
-        self._checked = True
+    def _fill(
+        self, epoch: int, index: int, image_out: np.ndarray, targets: Stack, row: int, check: bool
+    ) -> None:
+        sample = self._sample(epoch, index)
+        image_out[:] = preprocess(sample.image, self.spec.normalization)
+        if check:
+            # Stop before the first step when ids or pixels would spoil the training.
+            where = f"first batch, image '{sample.name}'"
+            check_ids(sample.mask, self.spec, where)
+            if not np.isfinite(image_out).all():
+                raise DataError(f"{where}: pixels are not finite after normalisation")
+        targets.put(row, self._encode(sample), sample.name)
 
     def as_tf_data(self) -> tf.data.Dataset:
         """Return the same batches as a `tf.data.Dataset`; each pass over it is the next epoch."""
@@ -270,141 +278,23 @@ class Batches(keras.utils.PyDataset):
                 yield epoch, batch
             self.set_epoch(epoch + 1)
 
-        def fetch(epoch: Any, batch: Any) -> tuple[np.ndarray, np.ndarray]:
-            images, masks, names = self._start(int(epoch), int(batch)).result()
-            if not self._checked:
-                self._check(images, masks, names)
-            return images, masks
+        like = self._encode(self._sample(self.epoch, 0))
+        arrays = parts(like)
+
+        def fetch(epoch: Any, batch: Any) -> tuple[np.ndarray, ...]:
+            images, targets = self._start(int(epoch), int(batch), not self._checked).result()
+            self._checked = True
+            return images, *parts(targets).values()
 
         def batch_of(epoch: Any, batch: Any) -> Any:
-            images, masks = tf.numpy_function(fetch, (epoch, batch), (tf.float32, tf.int32))
+            types = (tf.float32, *(tf.as_dtype(value.dtype) for value in arrays.values()))
+            images, *rest = tf.numpy_function(fetch, (epoch, batch), types)
             images.set_shape((None, *self.crop, 3))
-            masks.set_shape((None, *self.crop))
-            return images, masks
+            for found, value in zip(rest, arrays.values(), strict=True):
+                found.set_shape((None, *value.shape))
+            return images, dict(zip(arrays, rest, strict=True)) if isinstance(like, dict) else rest[0]
 
         signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
         data = tf.data.Dataset.from_generator(positions, output_signature=signature)
         data = data.apply(tf.data.experimental.assert_cardinality(len(self)))
         return data.map(batch_of, num_parallel_calls=_AHEAD).prefetch(_AHEAD)
-
-
-def load(
-    source: str | os.PathLike[str] | Source,
-    split: str = "train",
-    *,
-    size: tuple[int, int] | None = None,
-    crop: tuple[int, int] | None = None,
-    batch_size: int = 8,
-    augment: bool | Callable[..., Any] = False,
-    seed: int = 0,
-    limit: int | None = None,
-    shuffle: bool | None = None,
-    resize: str = "none",
-    normalization: Normalization | None = None,
-    cache: CacheMode = "auto",
-    cache_dir: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-    palette: PaletteLike | None = None,
-    id_map: Mapping[int, int] | None = None,
-) -> Batches:
-    """Open a data set and return the batches of one split; see `Batches` for what each argument does.
-
-    Args:
-        source: a folder, `tfds:NAME`, `sample:nuclei` or an opened `Source`; see `kseg.data.open`.
-        split: for example `"train"`, or a TFDS slice such as `"train[:50%]"`.
-        limit: use at most that many images, evenly spaced over the split.
-        shuffle: default: when `split` is a part of `train`.
-        cache_dir, data_dir, palette, id_map: see `kseg.data.open`.
-
-    Example:
-        >>> train = kseg.data.load("sample:nuclei", size=(256, 256), augment=True)
-        >>> images, masks = train[0]
-        >>> images.shape, masks.shape
-        ((8, 256, 256, 3), (8, 256, 256))
-    """
-    opened = open_source(source, cache_dir=cache_dir, data_dir=data_dir, palette=palette, id_map=id_map)
-    samples = opened.samples(split, limit, instances=False)
-    return Batches(
-        samples,
-        samples.spec,
-        size=size,
-        crop=crop,
-        batch_size=batch_size,
-        augment=augment,
-        seed=seed,
-        shuffle=base_split(split) == "train" if shuffle is None else shuffle,
-        resize=resize,
-        normalization=normalization,
-        cache=cache,
-    )
-
-
-def _as_pixels(image: Any, index: int) -> np.ndarray:
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise UsageError(
-            "Argument `images` must hold uint8 RGB of shape (H, W, 3), 0-255; kseg normalises them itself. "
-            f"Received: images[{index}] is {pixels.dtype} {pixels.shape}"
-        )
-    return pixels
-
-
-def _as_ids(mask: Any, size: tuple[int, ...], index: int) -> np.ndarray:
-    ids = np.asarray(mask)
-    if ids.ndim == 3 and ids.shape[2] == 1:
-        ids = ids[..., 0]
-    if ids.dtype == np.bool_:
-        ids = ids.astype(np.uint8)
-    if ids.shape != size or not np.issubdtype(ids.dtype, np.integer):
-        raise UsageError(
-            f"Argument `masks` must hold integers of each image's size. Received: masks[{index}] is "
-            f"{ids.dtype} {ids.shape} for an image of {size}"
-        )
-    return ids
-
-
-def from_arrays(
-    images: np.ndarray | Sequence[np.ndarray],
-    masks: np.ndarray | Sequence[np.ndarray],
-    spec: Spec,
-    *,
-    size: tuple[int, int] | None = None,
-    crop: tuple[int, int] | None = None,
-    batch_size: int = 8,
-    augment: bool | Callable[..., Any] = False,
-    seed: int = 0,
-    shuffle: bool = False,
-    resize: str = "none",
-    normalization: Normalization | None = None,
-) -> Batches:
-    """Return batches of arrays in memory; needs no TensorFlow. See `Batches` for the other arguments.
-
-    Args:
-        images: uint8 RGB (N, H, W, 3), or N arrays (H, W, 3) of any sizes.
-        masks: integer class ids (N, H, W), or N arrays (H, W); `spec.ignore_id` is void.
-        spec: classes, palette, ignore id.
-
-    Raises:
-        UsageError: if shapes, types or counts do not fit.
-    """
-    if len(images) != len(masks):
-        raise UsageError(
-            f"Arguments `images` and `masks` must be equally many. Received: {len(images)} and {len(masks)}"
-        )
-    samples = []
-    for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        pixels = _as_pixels(image, index)
-        samples.append(Sample(f"array {index}", pixels, _as_ids(mask, pixels.shape[:2], index)))
-    return Batches(
-        samples,
-        spec,
-        size=size,
-        crop=crop,
-        batch_size=batch_size,
-        augment=augment,
-        seed=seed,
-        shuffle=shuffle,
-        resize=resize,
-        normalization=normalization,
-        cache="none",
-    )

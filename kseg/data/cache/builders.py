@@ -19,7 +19,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +32,10 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from kseg import files
 from kseg.data.cache import sealed
-from kseg.data.sources.folder_base import Content
-from kseg.data.sources.folders import ids_message
+from kseg.data.ids import check_ids
 from kseg.data.pictures.images import frame_of
 from kseg.data.pictures.orientation import UPRIGHT
+from kseg.data.sample import Sample
 from kseg.errors import DataError
 from kseg.spec import Spec
 from kseg.text import printable
@@ -51,14 +51,14 @@ _WINDOW = 32
 class Records(Protocol):
     """What a builder is filled from."""
 
-    spec: Spec
     with_instances: bool
 
-    def count(self, split: str) -> int:
-        """Number of images in `split`."""
+    @property
+    def spec(self) -> Spec:
+        """Classes and ignore id."""
 
-    def read(self, split: str, index: int) -> tuple[str, Content, Path | None]:
-        """Return name, content, and the image file whose bytes may be stored as they are."""
+    def stored(self, split: str, index: int) -> tuple[Sample, Path | None]:
+        """Return a sample, and the image file whose bytes may be stored as they are."""
 
 
 @contextlib.contextmanager
@@ -140,29 +140,24 @@ def _image_bytes(image: np.ndarray, file: Path | None) -> bytes:
     return _png(image[..., ::-1])
 
 
-def _check_ids(mask: np.ndarray, spec: Spec, where: str) -> None:
-    wrong = [int(i) for i in np.unique(mask) if not (0 <= i < spec.num_classes or i == spec.ignore_id)]
-    if wrong:
-        raise DataError(ids_message(wrong, spec, where))
-
-
 def _encode(records: Records, split: str, index: int) -> dict[str, Any]:
-    name, content, file = records.read(split, index)
-    if content.mask.shape != content.image.shape[:2]:
+    sample, file = records.stored(split, index)
+    where = printable(file or sample.name)
+    if sample.mask.shape != sample.image.shape[:2]:
         raise DataError(
-            f"{printable(file or name)}: the image is {content.image.shape[0]}x{content.image.shape[1]}, its "
-            f"mask {content.mask.shape[0]}x{content.mask.shape[1]} (height x width). They must be equal"
+            f"{where}: the image is {sample.image.shape[0]}x{sample.image.shape[1]}, its "
+            f"mask {sample.mask.shape[0]}x{sample.mask.shape[1]} (height x width). They must be equal"
         )
-    _check_ids(content.mask, records.spec, printable(file or name))
+    check_ids(sample.mask, records.spec, where)
     example: dict[str, Any] = {
-        "name": name,
-        "image": _image_bytes(content.image, file),
-        "mask": _png(content.mask.astype(_mask_dtype(records.spec))),
+        "name": sample.name,
+        "image": _image_bytes(sample.image, file),
+        "mask": _png(sample.mask.astype(_mask_dtype(records.spec))),
     }
     if records.with_instances:
-        found = content.instances
+        found = sample.instances
         if found is None:
-            raise DataError(f"{printable(file or name)} has no instances")
+            raise DataError(f"{where} has no instances")
         example["instances"] = {
             "layers": [_png(layer.astype(np.uint16)) for layer in found.layers],
             "classes": found.classes,
@@ -177,8 +172,8 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     VERSION = tfds.core.Version(_VERSION)
     name = _NAME
 
-    def __init__(self, records: Records, splits: Sequence[str], progress: Callable[[], None], **kwargs: Any):
-        self._records, self._splits, self._progress = records, tuple(splits), progress
+    def __init__(self, records: Records, splits: Mapping[str, int], progress: Callable[[], None], **kwargs: Any):
+        self._records, self._splits, self._progress = records, splits, progress
         self.failure: BaseException | None = None
         super().__init__(**kwargs)
 
@@ -192,10 +187,9 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing is ever downloaded
-        return {split: self._generate_examples(split) for split in self._splits}
+        return {split: self._generate_examples(split, count) for split, count in self._splits.items()}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        count = self._records.count(split)
+    def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             with concurrent.futures.ThreadPoolExecutor(_WORKERS) as pool:
                 for start in range(0, count, _WINDOW):
@@ -214,7 +208,7 @@ class CachedBuilder(ReadOnlyBuilder, skip_registration=True):  # type: ignore[ca
     """A finished `FolderBuilder`, with `as_dataset`: TFDS reads array_record by `as_data_source` only.
 
     Attributes:
-        remake: makes the cache again if it is damaged; see `kseg.data.cached_records`.
+        remake: makes the cache again if it is damaged; see `kseg.data.cache.examples`.
     """
 
     remake: Callable[[], None]
@@ -281,7 +275,7 @@ def _build(records: Records, splits: Mapping[str, int], folder: Path, text: str)
     progress = _Progress(sum(splits.values()), text)
     with files.atomic(folder) as temporary:
         builder = FolderBuilder(
-            records, list(splits), progress, data_dir=temporary, file_format="array_record"
+            records, splits, progress, data_dir=temporary, file_format="array_record"
         )
         config = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
         try:

@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kseg.data.cache.builders import quiet
-from kseg.data.sources.folder_base import Content
 from kseg.data.instances import Instances
-from kseg.errors import DataError
+from kseg.data.sample import Sample, Samples
+from kseg.errors import DataError, UsageError
+from kseg.spec import Spec
+from kseg.text import printable
 
 
 class Records(Sequence[dict[str, Any]]):
@@ -72,21 +74,50 @@ class Records(Sequence[dict[str, Any]]):
         return example
 
 
-def open_records(
-    builder: tfds.core.DatasetBuilder, split: str, instances: bool = True
-) -> Sequence[dict[str, Any]]:
-    """Return random access to the examples of `split` (slices such as `train[:50%]` work)."""
-    return Records(builder, split, instances)
+def open_samples(
+    builder: tfds.core.DatasetBuilder, split: str, spec: Spec, limit: int | None, instances: bool, source: str
+) -> Samples:
+    """Return the samples of a split out of a builder that `kseg.data.cache.builders` made.
+
+    Args:
+        builder: of the source.
+        split: slices such as `train[:50%]` work.
+        spec: of the source.
+        limit: keep at most that many, evenly spaced.
+        instances: whether they are decoded.
+        source: what messages call it.
+
+    Raises:
+        UsageError: the split cannot be read.
+        DataError: it selects no image.
+    """
+    try:
+        records = Records(builder, split, instances)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise UsageError(
+            f"Split '{printable(split)}' cannot be read: {printable(error, 300)}. Write for example train, "
+            "train[:50%] or train[10:20]"
+        ) from error
+    if not len(records):
+        raise DataError(f"Split '{printable(split)}' of {printable(source)} selects no image")
+    return Samples(records, lambda example, index: _decode(example), spec, limit, _decode_mask)
 
 
-def decode_example(example: Mapping[str, Any]) -> tuple[str, Content]:
-    """Decode what `open_records` gives: the name, and image, mask and instances."""
-    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
-    mask = cv2.imdecode(np.frombuffer(example["mask"], np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or mask is None:
+def _pixels(data: bytes, how: int) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    if pixels is None:
         raise DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
-    if mask.dtype != np.uint8:
-        mask = mask.astype(np.int32)
+    return np.asarray(pixels)
+
+
+def _decode_mask(example: Mapping[str, Any]) -> np.ndarray:
+    mask = _pixels(example["mask"], cv2.IMREAD_UNCHANGED)
+    return mask if mask.dtype == np.uint8 else mask.astype(np.int32)
+
+
+def _decode(example: Mapping[str, Any]) -> Sample:
     found = None
     if "instances" in example:
         stored = example["instances"]
@@ -96,4 +127,9 @@ def decode_example(example: Mapping[str, Any]) -> tuple[str, Content]:
             np.asarray(stored["crowd"], bool).reshape(-1),
         )
     name = example["name"]
-    return name.decode() if isinstance(name, bytes) else str(name), Content(image, mask, found)
+    return Sample(
+        name.decode() if isinstance(name, bytes) else str(name),
+        _pixels(example["image"], cv2.IMREAD_COLOR_RGB),
+        _decode_mask(example),
+        found,
+    )

@@ -32,6 +32,7 @@ Number = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Id = Number | Annotated[str, msgspec.Meta(max_length=4096)]
 _NOTHING, _NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
+_Box = tuple[float, float, float, float]
 _BOX_ONLY = "it has no `segmentation` (a box only?)"
 
 
@@ -52,12 +53,13 @@ class Image(Record, frozen=True):
 
 
 class Annotation(Record, frozen=True):
-    """A record of `annotations`; `segmentation` and `bbox` stay text until they are used."""
+    """A record of `annotations`; `segmentation`, `bbox` and `area` stay text until they are used."""
 
     image_id: Id
     category_id: Number
     segmentation: msgspec.Raw = _NOTHING
     bbox: msgspec.Raw = _NOTHING
+    area: msgspec.Raw = _NOTHING
     iscrowd: Annotated[int, msgspec.Meta(ge=0, le=1)] | bool | None = 0
     id: Id | None = None
 
@@ -77,7 +79,10 @@ class _File(Record, frozen=True):
 
 
 class _Named(Record, frozen=True):
+    """What is read of a record that is wrong: which it is, and whose."""
+
     id: Any = None
+    image_id: Any = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,15 @@ class Fault:
         code: short stable name of the kind, as in `kseg.data.Report`.
         record: which one: `annotation 17`, or its place in the file where it has no id.
         text: what is wrong with it.
+        image: id of the image that it is, or is of; None where that cannot be told.
+        empty: whether it is an annotation whose segmentation holds nothing.
     """
 
     code: str
     record: str
     text: str
+    image: Any = None
+    empty: bool = False
 
     def __str__(self) -> str:
         return f"{self.record}: {self.text}"
@@ -122,9 +131,9 @@ class CocoFile:
     drawn: Drawn | None = None
     twice: list[Any] = field(default_factory=list)
 
-    def fault(self, code: str, record: str, text: str) -> None:
+    def fault(self, code: str, record: str, text: str, image: Any = None, empty: bool = False) -> None:
         """Note a record that cannot be used."""
-        self.faults.append(Fault(code, record, text))
+        self.faults.append(Fault(code, record, text, image, empty))
 
 
 def read(path: Path) -> CocoFile:
@@ -157,9 +166,40 @@ def box(annotation: Annotation) -> tuple[float, float, float, float] | None:
     """Return (left, top, right, bottom) of an annotation's `bbox`; None where none can be used."""
     if annotation.bbox == _NOTHING:
         return None
-    kind = tuple[float, float, float, float]
-    found, _ = next(iter(records.each([annotation.bbox], kind)))
+    found, _ = next(iter(records.each([annotation.bbox], _Box)))
     return None if found is None else (found[0], found[1], found[0] + found[2], found[1] + found[3])
+
+
+def written(
+    entries: Sequence[tuple[str, Image, Sequence[Annotation]]], categories: Mapping[int, str], drawn: Drawn | None
+) -> bytes:
+    """Return an instance file; images and annotations are numbered anew from 1.
+
+    Args:
+        entries: file name, record and annotations of each image.
+        categories: id -> name.
+        drawn: how polygons lie on images that an EXIF tag turns; None: sizes decide.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (file_name, image, own) in enumerate(entries, start=1):
+        images.append({"id": number, "file_name": file_name, "height": image.height, "width": image.width})
+        for annotation in own:
+            values = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": annotation.category_id,
+                "segmentation": annotation.segmentation,
+                "iscrowd": int(annotation.iscrowd or 0),
+            }
+            for name, text, kind in (("bbox", annotation.bbox, _Box), ("area", annotation.area, float)):
+                found = None if text == _NOTHING else next(iter(records.each([text], kind)))[0]
+                if found is not None:
+                    values[name] = found
+            annotations.append(values)
+    named = [{"id": identity, "name": name} for identity, name in categories.items()]
+    document = {"images": images, "annotations": annotations, "categories": named}
+    return msgspec.json.encode(document if drawn is None else {"mask_orientation": drawn, **document})
 
 
 def _all(
@@ -171,10 +211,13 @@ def _all(
             yield found, found.id
             continue
         named, _ = next(iter(records.each([items[index]], _Named)))
-        identity = named.id if named is not None and isinstance(named.id, int | str) else None
+        identity, of = (
+            value if isinstance(value, int | str) else None
+            for value in ((named.id, named.image_id) if named is not None else (None, None))
+        )
         plural = {"category": "categories"}.get(what, f"{what}s")
         label = f"{plural}[{index}]" if identity is None else f"{what} {printable(identity, 60)}"
-        result.fault(code, label, wrong)
+        result.fault(code, label, wrong, of)
         yield None, identity
 
 
@@ -214,7 +257,7 @@ def _read_images(result: CocoFile, items: Sequence[msgspec.Raw]) -> set[Any]:
             result.fault("image_record", label, wrong)
             broken.add(identity)
         elif identity in known:
-            result.fault("duplicate_image_id", label, f"'{printable(image.file_name)}' shares its id")
+            result.fault("duplicate_image_id", label, f"'{printable(image.file_name)}' shares its id", identity)
         elif image.file_name in names:
             text = f"'{printable(image.file_name)}' is listed twice, so each holds a part of its annotations"
             result.fault("duplicate_file_name", label, text)
@@ -250,12 +293,12 @@ def _read_annotations(result: CocoFile, items: Sequence[msgspec.Raw], broken: se
             # The record of a broken image is told of itself.
             if annotation.image_id not in broken:
                 text = f"names image {printable(annotation.image_id, 60)}, which the file does not list"
-                result.fault("unknown_image", annotation.label, text)
+                result.fault("unknown_image", annotation.label, text, annotation.image_id)
         elif annotation.category_id not in result.categories:
             text = f"names category {annotation.category_id}, which the file does not list"
-            result.fault("category_out_of_range", annotation.label, text)
+            result.fault("category_out_of_range", annotation.label, text, annotation.image_id)
         elif annotation.segmentation in (_NOTHING, _NULL):
-            result.fault("no_segmentation", annotation.label, _BOX_ONLY)
+            result.fault("no_segmentation", annotation.label, _BOX_ONLY, annotation.image_id)
         else:
             usable.append(annotation)
     result.twice = [identity for identity, count in ids.items() if count > 1]
@@ -270,11 +313,11 @@ def _check_segmentations(
         if found is None:
             text = f"its segmentation is neither polygons nor RLE: {wrong}"
         elif found == []:
-            result.fault("no_segmentation", annotation.label, _BOX_ONLY)
+            result.fault("no_segmentation", annotation.label, _BOX_ONLY, annotation.image_id, empty=True)
             continue
         else:
             text = coco_masks.problem(found, sizes[annotation.image_id])
         if text:
-            result.fault("bad_segmentation", annotation.label, text)
+            result.fault("bad_segmentation", annotation.label, text, annotation.image_id)
         else:
             result.annotations[annotation.image_id].append(annotation)

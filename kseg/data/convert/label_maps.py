@@ -21,8 +21,8 @@ from kseg.data.convert.base import (
     split_of,
 )
 from kseg.data.convert.labelme import read_lines
-from kseg.data.sources.folder_base import Item
-from kseg.data.sources.folders import SemanticFolder, pair
+from kseg.data.sources.folder import Item
+from kseg.data.sources.semantic_folder import SemanticFolder, pair
 from kseg.data.pictures.images import ColorMaskError
 from kseg.data.label_spaces import LabelSpace, label_space
 from kseg.data.pictures.palette import Palette, parse_color
@@ -276,8 +276,8 @@ class KsegFolder(LabelMaps):
         entries = [entry for entry in (self.root / "images").iterdir() if not entry.name.startswith(".")]
         flat = any(entry.is_file() for entry in entries)
         self._folder = (_Flat if flat else SemanticFolder)(self.root)
-        spec: Spec = self._folder.spec
-        self.classes, self.colors = spec.classes, spec.palette
+        spec: Spec = self._folder.base_spec
+        self.classes, self.colors, self.drawn = spec.classes, spec.palette, self._folder.drawn
         for split, items in self._folder.items.items():
             self.pictures += [_of_item(item, None if flat else split) for item in items]
 

@@ -1,28 +1,21 @@
-"""Counting pixels per class over a data set: streamed, threaded, exact integers."""
+"""Counting pixels per class: of a data set, a run's images, or what a check sees; exact integers."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.sources.coco_folder import CocoFolder
-from kseg.data.sources.folder_base import Item
-from kseg.data.sources.folders import SemanticFolder
-from kseg.data.instances import semantic
-from kseg.data.sources.source import Source
 from kseg.data.counting.weights import class_weights
+from kseg.data.sources.source import Source
+from kseg.data.threads import Progress, parallel
 from kseg.spec import Spec
 
-Progress = Callable[[Iterable[Any], int], Iterator[Any]]
-In = TypeVar("In")
-Out = TypeVar("Out")
+# A survey of so many evenly spaced images knows sizes and which classes there are well enough.
+SURVEYED = 500
 
 
 def id_counts(mask: NDArray[np.integer]) -> dict[int, int]:
@@ -36,30 +29,6 @@ def id_counts(mask: NDArray[np.integer]) -> dict[int, int]:
     else:
         ids, counts = np.unique(mask, return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
-
-
-def evenly(items: Sequence[In], limit: int | None) -> list[In]:
-    """Return at most `limit` items, evenly spaced over all of them."""
-    if limit is None or limit >= len(items):
-        return list(items)
-    return [items[index * len(items) // limit] for index in range(limit)]
-
-
-def parallel(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Yield `function(item)` in order, computed by threads (decoders release the GIL), few at a time."""
-    workers = min(os.cpu_count() or 1, 8)
-    waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass
@@ -121,11 +90,34 @@ class ClassCounts:
         return class_weights(self.pixels, scheme, present=self.present, **options)
 
 
-def folder_mask(folder: SemanticFolder | CocoFolder, item: Item) -> NDArray[Any]:
-    """Read the class map of one image of a folder, past the cache and without its picture."""
-    if isinstance(folder, SemanticFolder):
-        return folder.read_mask(item)
-    return semantic(folder.read_instances(item), folder.spec.ignore_id)
+@dataclass(frozen=True)
+class Survey:
+    """Sizes and pixels per class of a split.
+
+    Args:
+        sizes: the distinct (height, width) seen.
+        counts: pixels per class, void left out.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    counts: ClassCounts
+
+
+def count_masks(
+    masks: Sequence[NDArray[Any]], spec: Spec, progress: Progress | None = None
+) -> ClassCounts:
+    """Count the pixels of each class in class maps, void apart.
+
+    Args:
+        masks: read when indexed, by several threads; see `kseg.data.sources.source.Masks`.
+        spec: classes and ignore id.
+        progress: wraps the counted images, `(items, total) -> items`.
+    """
+    result = ClassCounts(spec.num_classes, spec.ignore_id)
+    seen: Iterator[dict[int, int]] = parallel(lambda index: id_counts(masks[index]), range(len(masks)))
+    for counts in progress(seen, len(masks)) if progress else seen:
+        result.add(counts)
+    return result
 
 
 def count_classes(
@@ -142,20 +134,18 @@ def count_classes(
     Raises:
         DataError: unknown split, or a mask that cannot be read.
     """
-    spec: Spec = source.spec
-    source.check_split(split)
-    result = ClassCounts(spec.num_classes, spec.ignore_id)
-    masks: Iterator[dict[int, int]]
-    folder = source.folder
-    if isinstance(folder, SemanticFolder | CocoFolder) and split in folder.items:
-        folder.check_complete(split)
-        items = evenly(folder.items[split], limit)
-        total = len(items)
-        masks = parallel(lambda item: id_counts(folder_mask(folder, item)), items)
-    else:
-        samples = source.samples(split, limit)
-        total = len(samples)
-        masks = (id_counts(sample.mask) for sample in samples)
-    for counts in progress(masks, total) if progress else masks:
-        result.add(counts)
-    return result
+    return count_masks(source.masks(split, limit), source.spec, progress)
+
+
+def survey(masks: Sequence[NDArray[Any]], spec: Spec) -> Survey:
+    """Look at up to 500 evenly spaced class maps; at more where these show fewer than two classes."""
+    first = range(0, len(masks), -(-len(masks) // SURVEYED))
+    sizes = set()
+    counts = ClassCounts(spec.num_classes, spec.ignore_id)
+    for index in (*first, *sorted(set(range(len(masks))) - set(first))):
+        if index not in first and np.count_nonzero(counts.pixels) > 1:
+            break
+        mask = masks[index]
+        sizes.add((int(mask.shape[0]), int(mask.shape[1])))
+        counts.add(id_counts(mask))
+    return Survey(tuple(sorted(sizes)), counts)

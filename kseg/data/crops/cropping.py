@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import functools
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,10 +19,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.boxes import Boxes, cut, iou
+from kseg.boxes import enlarge as grow_boxes
 from kseg.data.crops.objects import background_id, objects
-from kseg.data.proposals import Boxes, Propose, Proposer, checked, cut, iou, proposer
-from kseg.data.proposals import enlarge as grow_boxes
-from kseg.data.sources.source import Sample
+from kseg.data.proposals import Propose, Proposer, checked, proposer
+from kseg.data.sample import Sample, evenly
+from kseg.data.threads import workers
 from kseg.data.transforms.joint import Color
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
@@ -119,15 +120,14 @@ class Crops(Sequence[Sample]):
         crops: list[Crop] = []
         missed: list[str] = []
         numbers: Iterable[int] = range(len(self.samples))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Searching images releases Python's lock; a bar that wraps the numbers moves as answers come.
-        with ThreadPoolExecutor(max(1, min(cores, 8))) as pool:
+        with ThreadPoolExecutor(workers()) as pool:
             answers = pool.map(self._of, range(len(self.samples)))
             shown = numbers if self._progress is None else self._progress(numbers)
             for number, found in zip(shown, answers, strict=True):
                 if not found:
                     missed.append(self.samples[number].name)
-                crops.extend(_spread(found, self.per_image))
+                crops.extend(evenly(found, self.per_image))
         return self._finish(crops), tuple(missed)
 
     @property
@@ -341,8 +341,3 @@ def _check_color(fill: object) -> None:
 def _is(kind: type, value: object) -> bool:
     """Whether `value` is a number of this kind; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _spread(found: list[Crop], limit: int | None) -> list[Crop]:
-    kept = len(found) if limit is None else min(limit, len(found))
-    return [found[place * len(found) // kept] for place in range(kept)]

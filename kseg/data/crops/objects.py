@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.instances import BACKGROUND
-from kseg.data.proposals import Boxes
-from kseg.data.sources.source import Sample
+from kseg.boxes import Boxes, areas, from_corners, sides
+from kseg.data.instances import BACKGROUND, Instances
+from kseg.data.sample import Sample
 from kseg.spec import Spec
 
 
@@ -19,7 +19,7 @@ class Objects:
     """The objects of one image.
 
     Args:
-        boxes: int32 `(N, 4)`: `(y0, x0, y1, x1)`, the end exclusive.
+        boxes: int32 `(N, 4)`; see `kseg.boxes`.
         classes: int32 `(N,)` class ids.
         ids: int32 `(N,)` ids in `Sample.instances`; 0 for a connected component of the mask.
     """
@@ -41,29 +41,19 @@ def objects(sample: Sample, spec: Spec, min_size: int = 16) -> Objects:
     Left out are the background, void, groups of instances (`crowd`), and objects whose longer side is
     shorter than `min_size` pixels. Pixels that touch at a corner are connected.
     """
-    found = _components(sample, spec) if sample.instances is None else _instances(sample)
+    found = _components(sample, spec) if sample.instances is None else _instances(sample.instances)
     background = background_id(spec)
-    longer = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1, initial=0)
+    longer = sides(found.boxes).max(axis=1, initial=0)
     kept = longer >= min_size
     if background is not None:
         kept &= found.classes != background
     return Objects(found.boxes[kept], found.classes[kept], found.ids[kept])
 
 
-def _instances(sample: Sample) -> Objects:
-    instances = sample.instances
-    if instances is None:
-        raise ValueError("the sample has no instances")
-    low = np.full((len(instances) + 1, 2), np.iinfo(np.int32).max, np.int32)
-    high = np.zeros((len(instances) + 1, 2), np.int32)
-    for layer in instances.layers:
-        places = np.stack(np.nonzero(layer), axis=1).astype(np.int32)
-        ids = layer[places[:, 0], places[:, 1]]
-        np.minimum.at(low, ids, places)
-        np.maximum.at(high, ids, places + 1)
-    ids = np.array([i for i in range(1, len(low)) if high[i].any() and not instances.crowd[i - 1]], np.int32)
-    boxes = np.concatenate([low, high], axis=1)[ids].reshape(-1, 4)
-    return Objects(boxes, instances.classes[ids - 1].astype(np.int32), ids)
+def _instances(instances: Instances) -> Objects:
+    boxes = instances.boxes()
+    ids = np.flatnonzero((areas(boxes) > 0) & ~instances.crowd).astype(np.int32) + 1
+    return Objects(boxes[ids - 1], instances.classes[ids - 1].astype(np.int32), ids)
 
 
 def _components(sample: Sample, spec: Spec) -> Objects:
@@ -73,8 +63,7 @@ def _components(sample: Sample, spec: Spec) -> Objects:
             continue
         chosen = (sample.mask == class_id).astype(np.uint8)
         _, _, facts, _ = cv2.connectedComponentsWithStats(chosen, connectivity=8)
-        left, top, width, height = np.asarray(facts[1:, :4], np.int32).T
-        boxes.append(np.stack([top, left, top + height, left + width], axis=1))
-        classes.append(np.full(len(left), class_id, np.int32))
+        boxes.append(from_corners(facts[1:, :4]))
+        classes.append(np.full(len(boxes[-1]), class_id, np.int32))
     together = np.concatenate(boxes)
     return Objects(together, np.concatenate(classes), np.zeros(len(together), np.int32))

@@ -175,7 +175,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 def read_framed(path: str | os.PathLike[str]) -> tuple[NDArray[np.uint8], Frame]:
     """Read an image file; also return how it lay in the file."""
-    return _decode_image(_read(path), printable(os.fspath(path)))
+    return decode_framed(_read(path), printable(os.fspath(path)))
 
 
 def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -183,7 +183,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
 
     Greyscale is repeated to three channels, palettes are looked up, CMYK is converted, an alpha channel is
     dropped, 16-bit greys are scaled so that 65535 becomes 255, and the EXIF orientation is applied (what
-    that means for a mask: see `kseg.data.orientation`). Of several frames the first is taken.
+    that means for a mask: see `kseg.data.pictures.orientation`). Of several frames the first is taken.
 
     Args:
         data: the whole file.
@@ -192,7 +192,7 @@ def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises:
         DataError: if the bytes are empty, no image, truncated, damaged, over 179 megapixels or floats.
     """
-    return _decode_image(data, name)[0]
+    return decode_framed(data, name)[0]
 
 
 def _check_png(data: bytes, name: str) -> None:
@@ -211,7 +211,8 @@ def _check_png(data: bytes, name: str) -> None:
         at = end + 4
 
 
-def _decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], Frame]:
+def decode_framed(data: bytes, name: str) -> tuple[NDArray[np.uint8], Frame]:
+    """Decode the bytes of an image file; also return how it lay in the file."""
     picture = _open(data, name)
     with _decoding(name), _room(picture):
         frame = _frame(picture)
@@ -250,7 +251,7 @@ def read_mask(
         path, palette, id_map: see `decode_mask`.
         image: of the image that the mask belongs to: a mask without an EXIF tag of its own is turned
             with an image that has one, where its size or `drawn` says that it was drawn on the stored pixels.
-        drawn: see `kseg.data.orientation.truth_orientation`.
+        drawn: see `kseg.data.pictures.orientation.truth_orientation`.
 
     Raises:
         OrientationError: nothing tells how the mask lies on a turned image.

@@ -214,6 +214,9 @@ class Palette:
         return result
 
 
+PaletteLike = Palette | Mapping[tuple[int, int, int], int] | Sequence[Sequence[int]] | str | os.PathLike[str]
+
+
 def palette_of_masks(values: Mapping[str, Any], classes: Sequence[str], ignore_id: int) -> Palette | None:
     """Return the palette that decodes the masks of a `classes.json`, or None when they hold ids.
 

@@ -33,7 +33,7 @@ IdMap = dict[FileId, ClassId]
 
 
 class ClassesFile(Record, frozen=True):
-    """The fields of `classes.json`; see `kseg.data.folders.SemanticFolder`."""
+    """The fields of `classes.json`; see `kseg.data.sources.semantic_folder.SemanticFolder`."""
 
     classes: Annotated[list[ClassName], msgspec.Meta(min_length=1, max_length=MAX_CLASSES)] | None = None
     label_space: Annotated[str, msgspec.Meta(max_length=256)] | None = None

@@ -20,11 +20,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kseg import records
-from kseg.data.cache import builders
-from kseg.data.sources.folder_base import Content
+from kseg.data.cache import builders, examples
 from kseg.data.label_spaces import label_space
+from kseg.data.sample import Sample, Samples
 from kseg.data.sources.reach import unreachable
-from kseg.data.sources.source import Sample, Samples, Source, open_split
+from kseg.data.sources.source import Options, Source
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
 
@@ -137,17 +137,13 @@ class TfdsSource(Source):
     """A TFDS set with masks: `open("tfds:NAME")` or `open("tfds:NAME/CONFIG")`."""
 
     kind = "tfds"
-    with_instances = False
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        data_dir: Any = None,
-        cache_dir: Any = None,
-        id_map: Mapping[int, int] | None = None,
-    ) -> None:
-        self.name, self._cache = f"tfds:{name}", cache_dir
+    def __init__(self, place: str, options: Options | None = None) -> None:
+        options = options or Options()
+        if options.palette is not None:
+            raise UsageError("`palette` is for folders; TFDS masks hold ids (use id_map)")
+        name, data_dir, id_map = place, options.data_dir, options.id_map
+        self.name, self._cache = f"tfds:{name}", options.cache_dir
         self._tfds = self._prepared(name, data_dir)
         info = self._tfds.info
         self._set = SETS.get(self._tfds.name) or _find_set(name, info.features, id_map)
@@ -163,14 +159,7 @@ class TfdsSource(Source):
         self.spec = Spec(
             classes=self._set.classes,
             palette=self._set.palette,
-            data={
-                "source": self.name,
-                "kind": self.kind,
-                "version": info.full_name,
-                "fingerprint": self.fingerprint,
-                "splits": dict(self.splits),
-                "instances": False,
-            },
+            data=self.data_record(version=info.full_name),
         )
         self._table = self._make_table(id_map)
         self._copy: Any = None
@@ -234,15 +223,20 @@ class TfdsSource(Source):
             table[old] = new
         return table.astype(np.uint8)
 
-    def _content(self, example: Mapping[str, Any]) -> Content:
-        image, mask = np.asarray(example[self._set.image]), np.asarray(example[self._set.mask])
+    def _sample(self, example: Mapping[str, Any], index: int) -> Sample:
+        image = np.asarray(example[self._set.image])
         if image.ndim == 2 or image.shape[2] == 1:
             image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+        pixels = np.ascontiguousarray(image[..., :3], np.uint8)
+        return Sample(self._name(example, index), pixels, self._mask(example))
+
+    def _mask(self, example: Mapping[str, Any]) -> np.ndarray:
+        mask = np.asarray(example[self._set.mask])
         if mask.ndim == 3:
             mask = mask[..., self._set.channel]
         if mask.max(initial=0) > 255:
             raise DataError(f"{self.name}: a mask holds id {int(mask.max())}; ids up to 255 are supported")
-        return Content(np.ascontiguousarray(image[..., :3], np.uint8), self._table[mask])
+        return self._table[mask]
 
     @staticmethod
     def _name(example: Mapping[str, Any], index: int) -> str:
@@ -252,14 +246,9 @@ class TfdsSource(Source):
                 return value.decode() if isinstance(value, bytes) else str(value)
         return f"{index:06d}"
 
-    def count(self, split: str) -> int:
-        """Number of images in `split`."""
-        return self.splits[split]
-
-    def read(self, split: str, index: int) -> tuple[str, Content, Path | None]:
+    def stored(self, split: str, index: int) -> tuple[Sample, Path | None]:
         """Read one image of a set without random access; for the builder, which goes in order."""
-        example = self._streams[split].get(index)
-        return self._name(example, index), self._content(example), None
+        return self._sample(self._streams[split].get(index), index), None
 
     def builder(self) -> tfds.core.DatasetBuilder:
         """Return TFDS' own builder of the set."""
@@ -284,15 +273,10 @@ class TfdsSource(Source):
     def samples(self, split: str, limit: int | None = None, *, instances: bool = True) -> Samples:
         self.check_split(split)
         if self._tfds.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
-            return open_split(self, self._cached(), split, limit, instances)
+            return examples.open_samples(self._cached(), split, self.spec, limit, instances, self.name)
         with builders.quiet():
             records = self._tfds.as_data_source(split=split)
-
-        def decode(example: Mapping[str, Any], index: int) -> Sample:
-            content = self._content(example)
-            return Sample(self._name(example, index), content.image, content.mask)
-
-        return Samples(records, decode, self.spec, limit)
+        return Samples(records, self._sample, self.spec, limit, self._mask)
 
 
 class _Stream:

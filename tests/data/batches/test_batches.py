@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from test_sources import SIZE, make_folder
+from data_folders import SIZE, make_folder
 
 from kseg import Normalization, Spec, data
 from kseg.data.batches.batches import Batches

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from test_sources import make_folder
+from data_folders import make_folder
 
 from kseg import data
 
@@ -92,7 +92,7 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
     folder, cache = make_folder(tmp_path / "d"), tmp_path / "cache"
     slow = (
-        "import time, kseg.data.folders as f\n"
+        "import time, kseg.data.sources.semantic_folder as f\n"
         "    def read(self, item): time.sleep(60)\n"
         "    f.SemanticFolder.read = read"
     )

@@ -11,8 +11,9 @@ from PIL import Image
 
 from kseg.data import check
 
-from kseg.data.sources import source
-from kseg.data.checking.ids import likely_fix, listed
+from kseg.data import open as open_source
+from kseg.data import Sample, Source
+from kseg.data.ids import likely_fix, listed
 from kseg.data.pictures.palette import Palette
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
@@ -255,7 +256,7 @@ def test_palette_in_every_form_repairs_colour_masks(semantic, tmp_path_factory):
         assert report.findings == []
         assert report.splits["train"].counts.pixels.tolist() == [36, 36, 36]
         assert report.splits["train"].counts.void == 36
-    opened = sources.open(semantic, palette=mapping)
+    opened = open_source(semantic, palette=mapping)
     assert check(opened).ok
     save(semantic / "labels" / "train" / "1.png", np.full((*SIZE, 3), (65, 0, 128), np.uint8))
     finding = only(check(semantic, palette=mapping))
@@ -343,14 +344,14 @@ def test_broken_coco_json_is_no_data_set(coco):
         check(coco)
 
 
-class Stream(sources.Source):
+class Stream(Source):
     """An opened set without files, as TFDS sets are."""
 
     def __init__(self, masks):
         self.name, self.kind, self.splits = "tfds:x", "tfds", {"train": len(masks), "val": len(masks)}
         self.spec = Spec(classes=("a", "b"))
         self._samples = [
-            sources.Sample(str(index), np.zeros((2, 2, 3), np.uint8), np.array(mask, np.uint8), None)
+            Sample(str(index), np.zeros((2, 2, 3), np.uint8), np.array(mask, np.uint8), None)
             for index, mask in enumerate(masks)
         ]
 

@@ -14,7 +14,7 @@ from kseg import data
 from kseg.cli.main import main
 from kseg.data import check
 from kseg.data.coco import records as coco_records
-from kseg.data.sources.folders import read_folder
+from kseg.data import open as open_source
 from kseg.errors import DataError
 
 SIZE = (16, 20)
@@ -164,7 +164,7 @@ def test_each_wrong_record_is_one_finding_with_its_id(tmp_path: Path, fault: str
     assert which in errors[0].message
     assert errors[0].message.isprintable()
     with pytest.raises(DataError) as caught:
-        read_folder(root)
+        open_source(root)
     assert which in str(caught.value)
     assert said in str(caught.value)
     assert "kseg check-data" in str(caught.value)
@@ -210,7 +210,7 @@ def test_what_is_odd_is_a_warning_and_trains(tmp_path: Path) -> None:
     assert found["degenerate_polygon"] == ["annotation 0"]
     assert found["outside_image"] == ["annotation 2", "annotation 1"]
     assert found["duplicate_annotation_id"] == ["2"]
-    opened = read_folder(root)
+    opened = open_source(root)
     assert len(opened.read(opened.items["train"][0]).instances or ()) == 2
 
 
@@ -268,13 +268,13 @@ def test_a_file_that_is_none_is_one_line(tmp_path: Path, text: str, said: str, c
     assert code in (1, 2)
     assert said in (err if code == 2 else out)
     with pytest.raises(DataError, match="instances_train"):
-        read_folder(root)
+        open_source(root)
 
 
 def test_a_file_too_large_is_not_read(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(coco_json, "MAX_BYTES", 100)
+    monkeypatch.setattr(coco_records, "MAX_BYTES", 100)
     with pytest.raises(DataError, match="at most 100 are read"):
-        read_folder(write(tmp_path / "d", document()))
+        open_source(write(tmp_path / "d", document()))
 
 
 def test_the_sample_has_no_fault() -> None:

@@ -6,13 +6,19 @@ import json
 
 import numpy as np
 import pytest
+from data_folders import SIZE, box, make_coco, make_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kseg.data.sources import source
-from kseg.data.counting.counts import ClassCounts, count_classes, evenly, id_counts, parallel
+from kseg.data import check
+from kseg.data import open as open_source
+from kseg.data.counting import counts as counts_module
+from kseg.data.counting.counts import ClassCounts, count_classes, count_masks, id_counts, survey
+from kseg.data.sample import evenly
+from kseg.data.threads import parallel
 from kseg.data.counting.weights import SCHEMES, class_weights
+from kseg.data.sources.source import Masks
 from kseg.errors import DataError, UsageError
 
 counts_of = st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any)
@@ -121,10 +127,33 @@ def test_count_classes_of_a_folder(tmp_path):
             (tmp_path / kind / "train").mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / kind / "train" / f"{index}.png")
     (tmp_path / "classes.json").write_text(json.dumps({"classes": ["a", "b"], "void_id": 9}))
-    source = sources.open(tmp_path)
+    source = open_source(tmp_path)
     counts = count_classes(source, progress=lambda items, total: iter(items) if total == 2 else iter(()))
     assert counts.pixels.tolist() == [3, 4]
     assert counts.void == 1
     assert count_classes(source, limit=1).pixels.tolist() == [2, 1]
     with pytest.raises(DataError, match=r"no split 'trian'.*Did you mean 'train'"):
         count_classes(source, "trian")
+
+
+def test_the_check_the_command_and_training_count_the_same(tmp_path, monkeypatch):
+    """One count: of a folder with label maps and of one with instances, beyond what a survey looks at too."""
+    monkeypatch.setattr(counts_module, "SURVEYED", 3)
+    coco = [{"category_id": 9, "segmentation": box(1, 1, 8, 8)}, {"category_id": 3, "segmentation": box(4, 4, 3, 3)}]
+    for folder in (make_folder(tmp_path / "maps", count=8), make_coco(tmp_path / "coco", coco)):
+        source = open_source(folder, cache_dir=tmp_path / "cache")
+        samples = source.samples("train")
+        found = [
+            count_classes(source),
+            count_masks(Masks(samples), source.spec),
+            count_masks(Masks(list(samples)), source.spec),
+            check(folder).splits["train"].counts,
+        ]
+        for other in found[1:]:
+            for name in ("pixels", "present", "images_with"):
+                np.testing.assert_array_equal(getattr(other, name), getattr(found[0], name))
+            assert (other.void, other.images, other.other) == (found[0].void, found[0].images, found[0].other)
+        assert found[0].images == len(samples)
+        seen = survey(Masks(samples), source.spec)
+        assert seen.sizes == (SIZE,)
+        assert seen.counts.images == min(3, len(samples))

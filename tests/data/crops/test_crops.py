@@ -14,7 +14,7 @@ from kseg.data import Batches, Sample
 from kseg.data.crops.cropping import ObjectCrops, ProposalCrops, argument_names, crops
 from kseg.data.instances import stack
 from kseg.data.crops.objects import objects
-from kseg.data.proposals import iou
+from kseg.boxes import iou
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from kseg import data
 from kseg.data import check
-from kseg.data.sources.folders import read_folder
+from kseg.data import open as open_source
 from kseg.data.pictures.images import read_frame, read_framed, read_image, read_mask
 from kseg.data.pictures.orientation import Frame, OrientationError, truth_orientation, turn
 from kseg.errors import DataError
@@ -65,7 +65,7 @@ def folder(
 
 def loaded(root: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read image and mask as the cache is filled; the cache itself takes longer and adds nothing here."""
-    opened = read_folder(root)
+    opened = open_source(root)
     content = opened.read(opened.items["train"][0])
     return content.image, content.mask
 
@@ -189,7 +189,7 @@ def test_coco_sizes_tell_how_polygons_lie(
     expected = scene(size)
     if orientation == 1 or (size == WIDE and orientation > 4):
         assert check(root).ok
-        opened = read_folder(root)
+        opened = open_source(root)
         content = opened.read(opened.items["train"][0])
         np.testing.assert_array_equal(content.image, expected[0])
         np.testing.assert_array_equal(content.mask, expected[1])

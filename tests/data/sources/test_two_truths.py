@@ -15,7 +15,7 @@ from PIL import Image
 from kseg import data
 from kseg.data import check
 from kseg.data.pictures import listing
-from kseg.data.sources.folders import read_folder
+from kseg.data import open as open_source
 from kseg.data.counting.counts import count_classes
 from kseg.errors import DataError
 
@@ -89,12 +89,12 @@ def test_classes_json_chooses_and_then_nothing_needs_saying(both: Path, tmp_path
         assert check(both).kind == kind
         assert "two_truths" not in {finding.code for finding in check(both).findings}
     (both / "classes.json").write_text('{"truth": "instances"}')
-    assert read_folder(both).kind == "coco"
+    assert open_source(both).kind == "coco"
     assert "COCO instances" not in capsys.readouterr().err
 
 
 def test_without_names_the_message_knows_both_ways(both: Path) -> None:
     (both / "classes.json").unlink()
-    for read in (read_folder, check):
+    for read in (open_source, check):
         with pytest.raises(DataError, match=r'no classes\.json.*"truth": "instances"'):
             read(both)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kseg.data import proposals
 from kseg.data.pictures.images import read_image
-from kseg.data.proposals import METHODS, Proposer, cut, enlarge, iou, propose, proposer, windows
+from kseg.boxes import iou
+from kseg.data.proposals import METHODS, Proposer, edge_boxes, propose, proposer, searching
 from kseg.errors import DataError, MissingExtraError, UsageError
 
 OBJECT = (30, 50, 80, 120)
@@ -81,14 +81,10 @@ def test_large_regions_come_early_in_selective_search() -> None:
 def test_a_large_image_is_searched_in_a_smaller_copy(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
 
-    def watched(image: NDArray[np.uint8], *rest: Any) -> NDArray[np.int32]:
-        seen.append(image.shape)
-        return search(image, *rest)
-
-    name = "_selective_search" if method == "selective-search" else "_edge_boxes"
-    search = getattr(proposals, name)
+    name = "selective_search" if method == "selective-search" else "edge_boxes"
+    search = getattr(searching, name)
     monkeypatch.setattr(
-        proposals, name, lambda image, *rest: seen.append(image.shape) or search(image, *rest)
+        searching, name, lambda image, *rest: seen.append(image.shape) or search(image, *rest)
     )
     large = cv2.resize(scene(), (640, 480), interpolation=cv2.INTER_NEAREST)
     boxes = propose(large, method, count=200, max_side=160)
@@ -185,7 +181,7 @@ def test_a_forest_sees_floats_from_0_to_1_and_its_thinned_edges_are_used(
         def detectEdges(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
             assert image.dtype == np.float32
             assert image.max() <= 1
-            self.edges, self.normals = proposals._gradient_edges((image * 255).round().astype(np.uint8))
+            self.edges, self.normals = edge_boxes.gradient_edges((image * 255).round().astype(np.uint8))
             return np.ones_like(self.edges)
 
         def computeOrientation(self, edges: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -197,14 +193,14 @@ def test_a_forest_sees_floats_from_0_to_1_and_its_thinned_edges_are_used(
 
     file = tmp_path / "model.yml.gz"
     file.write_bytes(b"stands for a forest")
-    monkeypatch.setattr(proposals, "_forest", lambda path: Forest())
+    monkeypatch.setattr(edge_boxes, "_forest", lambda path: Forest())
     assert np.array_equal(
         propose(scene(), "edge-boxes", edge_model=str(file)), propose(scene(), "edge-boxes")
     )
 
 
 def test_gradient_edges_are_thin_and_know_their_normal() -> None:
-    edges, normals = proposals._gradient_edges(scene())
+    edges, normals = edge_boxes.gradient_edges(scene())
     row, column = 55, slice(40, 60)
     strong = np.flatnonzero(edges[row, column] > 0.5) + 40
     assert len(strong) in (1, 2)
@@ -221,42 +217,6 @@ def test_a_proposer_pickles_and_a_callable_is_taken_as_it_is() -> None:
     assert proposer(own) is own
     with pytest.raises(UsageError, match="quality"):
         proposer(own, quality=True)
-
-
-def test_enlarged_boxes_keep_their_center() -> None:
-    boxes = np.array([[10, 20, 20, 60], [0, 0, 1, 1], [5, 5, 8, 9]])
-    assert np.array_equal(enlarge(boxes, 1), boxes)
-    assert enlarge(boxes, 1.2)[0].tolist() == [9, 16, 21, 64]
-    grown = enlarge(boxes, 1.2, min_side=10)
-    assert ((grown[:, 2:] - grown[:, :2]) >= 10).all()
-    assert (grown[:, :2] <= boxes[:, :2]).all()
-    assert (grown[:, 2:] >= boxes[:, 2:]).all()
-    assert np.abs((grown - boxes).reshape(3, 2, 2).sum(axis=1)).max() <= 1
-    assert enlarge(np.zeros((0, 4)), 1.2).shape == (0, 4)
-    with pytest.raises(UsageError, match="1 to 10"):
-        enlarge(boxes, 0.9)
-
-
-def test_iou_by_hand() -> None:
-    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 6, 6]])
-    assert iou(boxes, boxes).tolist() == [[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 1]]
-    assert iou(boxes, np.zeros((0, 4))).shape == (3, 0)
-
-
-@pytest.mark.parametrize("box", [(-2, -3, 2, 2), (1, 1, 3, 3), (3, 3, 9, 9), (-9, 0, -5, 3), (7, 7, 9, 9)])
-def test_cut_pads_what_lies_outside(box: tuple[int, int, int, int]) -> None:
-    values = np.arange(1, 25, dtype=np.uint8).reshape(4, 6)
-    far = 12
-    canvas = np.zeros((4 + 2 * far, 6 + 2 * far), np.uint8)
-    canvas[far:-far, far:-far] = values
-    wanted = canvas[box[0] + far : box[2] + far, box[1] + far : box[3] + far]
-    part = cut(values, np.array(box), 0)
-    assert part.dtype == np.uint8
-    assert np.array_equal(part, wanted)
-    inside, within = windows(np.array(box), (4, 6))
-    assert np.array_equal(part[within], values[inside])
-    color = cut(np.repeat(values[..., None], 3, axis=2), np.array(box), (7, 8, 9))
-    assert np.array_equal(color[..., 0] == 7, wanted == 0) or (values[inside] == 7).any()
 
 
 def test_a_street_gives_boxes_by_both_methods(shared_data: Path) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.crops.cropping import BLACK
+from kseg.boxes import Boxes, cut, sides, windows
+from kseg.boxes import enlarge as grow_boxes
+from kseg.data.crops import BLACK
 from kseg.data.crops.objects import background_id
-from kseg.data.proposals import Boxes, Propose, checked, cut, proposer, windows
-from kseg.data.proposals import enlarge as grow_boxes
+from kseg.data.proposals import Propose, checked, proposer
 from kseg.data.transforms.joint import Color
 from kseg.errors import UsageError, did_you_mean
 from kseg.inference.pictures import Picture, as_image
@@ -135,7 +136,7 @@ class ProposalPredictor(ScoredPredictor):
         """
         grown = grow_boxes(checked(self._propose(image)), self.enlarge)
         least = self.min_side if self.min_side >= 1 else self.min_side * max(image.shape[:2])
-        kept = grown[(grown[:, 2:] - grown[:, :2]).min(axis=1, initial=np.iinfo(np.int32).max) >= least]
+        kept = grown[sides(grown).min(axis=1, initial=np.iinfo(np.int32).max) >= least]
         kept = kept[: self.count]
         if self.whole_image:
             kept = np.concatenate([kept, np.array([[0, 0, *image.shape[:2]]], np.int32)])

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kseg.data.sources import coco_folder
-
-from kseg.data.coco import records as coco_records
-
-from kseg.data.coco import masks as coco_masks
-
-from kseg.data.pictures import listing
 from kseg.data import instances as instance_masks
-from kseg.data.sources.coco_folder import exists, folder_spec
-from kseg.data.coco.records import Annotation, CocoFile
 from kseg.data.checking.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.checking.report import Report
-from kseg.data.counting.counts import Progress, evenly, id_counts, parallel
 from kseg.data.checking.tally import Tally, add_special, add_split_findings
+from kseg.data.coco import masks as coco_masks
+from kseg.data.coco import records as coco_records
+from kseg.data.coco.records import Annotation, CocoFile
+from kseg.data.counting.counts import id_counts
+from kseg.data.pictures import listing
+from kseg.data.sample import evenly
+from kseg.data.sources.coco_folder import CocoFolder, exists
+from kseg.data.sources.folder import Item
+from kseg.data.threads import Progress, parallel
 from kseg.errors import DataError
-from kseg.spec import Spec
 from kseg.text import printable
 
 _SHOWN = 10
@@ -60,11 +58,10 @@ _ODDITIES = {
 }
 
 
-def check_coco(path: Path, limit: int | None, progress: Progress | None) -> Report:
+def check_coco(source: CocoFolder, limit: int | None, progress: Progress | None) -> Report:
     """Check `images/SPLIT` against `instances_SPLIT.json`; see `kseg.data.check`."""
-    files = coco_records.read_all(path)
-    spec, class_of = folder_spec(files)
-    report = Report(str(path), "coco", spec.classes, spec.ignore_id, limit)
+    path, files, spec = source.path, source.files, source.base_spec
+    report = Report(str(path), source.kind, spec.classes, spec.ignore_id, limit)
     for file in files:
         _add_faults(file, report)
         if file.categories != files[0].categories:
@@ -77,9 +74,9 @@ def check_coco(path: Path, limit: int | None, progress: Progress | None) -> Repo
         _add_empty(file, report)
     _check_folders(path, files, report)
     tally = Tally(report, spec)
-    chosen = [(file, image) for file in files for image in evenly(file.images, limit)]
+    chosen = [(split, item) for split, items in source.items.items() for item in evenly(items, limit)]
     odd: dict[tuple[str, str], list[str]] = defaultdict(list)
-    seen: Iterator[Facts] = parallel(lambda entry: _look(path, class_of, spec, *entry), chosen)
+    seen: Iterator[Facts] = parallel(lambda entry: _look(source, *entry), chosen)
     for facts in progress(seen, len(chosen)) if progress else seen:
         tally.add(facts)
         for code, labels in facts.odd.items():
@@ -168,29 +165,18 @@ def _check_folders(path: Path, files: list[CocoFile], report: Report) -> None:
         )
 
 
-def _look(
-    path: Path, class_of: Mapping[int, int], spec: Spec, split: CocoFile, image: coco_records.Image
-) -> Facts:
+def _look(source: CocoFolder, split: str, item: Item) -> Facts:
     """Read one image and paint its instances; faults are noted, not raised."""
-    file = path / "images" / split.split / image.file_name
-    facts = Facts(split.split, printable(file.relative_to(path).as_posix()))
-    recorded = (image.height, image.width)
-    annotations = [
-        annotation
-        for annotation in split.annotations.get(image.id, ())
-        # Files that list other categories were reported.
-        if annotation.category_id in class_of
-    ]
+    facts = Facts(split, printable(item.image.relative_to(source.path).as_posix()))
+    annotations = source.annotations(item)
     for annotation in annotations:
-        _note_odd(annotation, recorded, facts)
-    if not exists(file):
+        _note_odd(annotation, item.size or (0, 0), facts)
+    if not exists(item.image):
         facts.fault("missing_image", facts.where)
         return facts
-    frame = facts.look_at_image(file)
+    frame = facts.look_at_image(item.image)
     try:
-        found = coco_folder.paint(
-            annotations, class_of, recorded, frame or UNKNOWN_FRAME, split.drawn, facts.where
-        )
+        found = source.read_instances(item, frame or UNKNOWN_FRAME)
     except DataError as error:
         facts.mask_failed(error, facts.where)
         return facts
@@ -198,7 +184,7 @@ def _look(
     if facts.size is not None and facts.size != painted:
         facts.fault("size_mismatch", facts.where, size_text(painted, facts.size).replace("mask", "record", 1))
     facts.instances = len(annotations)
-    facts.counts = id_counts(instance_masks.semantic(found, spec.ignore_id))
+    facts.counts = id_counts(instance_masks.semantic(found, source.base_spec.ignore_id))
     return facts
 
 

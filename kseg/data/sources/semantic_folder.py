@@ -1,7 +1,4 @@
-"""The two layouts of a data folder: images with label maps, and images with COCO instances.
-
-Opening a folder lists files and reads the small JSON files only; no image is decoded.
-"""
+"""The layout of a data folder with label maps."""
 
 from __future__ import annotations
 
@@ -12,43 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from kseg.data.sources import classes_file
-
 from kseg.data.coco import records as coco_records
-
-from kseg.data.pictures import listing
-from kseg.data.pictures import images as image_files
-from kseg.data.sources.coco_folder import CocoFolder
-from kseg.data.sources.folder_base import Content, Folder, Item, ignore_id
+from kseg.data.ids import ignore_id
 from kseg.data.label_spaces import masks_palette
+from kseg.data.pictures import images as image_files
+from kseg.data.pictures import listing
 from kseg.data.pictures.orientation import Frame
-from kseg.data.pictures.palette import Palette
+from kseg.data.pictures.palette import Palette, PaletteLike
+from kseg.data.sample import Sample
+from kseg.data.sources import classes_file
+from kseg.data.sources.folder import FolderSource, Item
+from kseg.data.sources.source import Options
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
-
-PaletteLike = Palette | Mapping[tuple[int, int, int], int] | Sequence[Sequence[int]] | str | os.PathLike[str]
-
-CLASSES_FILE = classes_file.FILE
-LAYOUT = (
-    "images/SPLIT/ID.jpg with labels/SPLIT/ID.png and classes.json, or images/SPLIT/ID.jpg with "
-    "instances_SPLIT.json (COCO)"
-)
-BOTH = (
-    "has label maps (labels/) and COCO instances: the label maps are read; to read the instances write "
-    f'"truth": "instances" into {CLASSES_FILE}'
-)
-
-
-def ids_message(wrong: Sequence[int], spec: Spec, where: str) -> str:
-    """Return the line about ids out of range: which, where, and the two likely fixes."""
-    shown = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
-    return (
-        f"{where}: mask ids {shown} are neither classes (0-{spec.num_classes - 1}) nor void "
-        f"({spec.ignore_id}). If the ids mean other classes, give id_map={{{wrong[0]}: class or "
-        f'{spec.ignore_id}}}, or write "id_map" into {CLASSES_FILE}; '
-        "if the mask is coded by colour, give palette=[...]. `kseg check-data` lists every file"
-    )
 
 
 def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
@@ -81,42 +55,51 @@ def pair(images: Path, labels: Path, special: list[Path] | None = None) -> tuple
     )
 
 
-class SemanticFolder(Folder):
+class SemanticFolder(FolderSource):
     """`images/SPLIT`, `labels/SPLIT` and `classes.json`.
 
     Keys of `classes.json`: `classes` (names in order of id); `palette` (one [r, g, b] per class);
     `void_id` and `void_color`; `"color_masks": true` when the masks show the colours of `palette`;
     `id_map`, for example `{"255": 1}`, when ids in the masks mean other classes. In place of all that stands
-    `{"label_space": "msrc21"}`: see `kseg.data.label_spaces`. The arguments `palette` and `id_map` go before
+    `{"label_space": "msrc21"}`: see `kseg.data.label_spaces`. The options `palette` and `id_map` go before
     the file's. `"mask_orientation"` (`"as_shown"` or `"as_stored"`) says how masks lie on images that an EXIF
     tag turns, where sizes do not tell; `"truth": "instances"` reads the COCO files of a folder with both.
+
+    Attributes:
+        palette: the one that the options gave; None: the file's, if any.
+        drawn: how masks lie on images that an EXIF tag turns; None: sizes decide.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        palette: PaletteLike | None = None,
-        id_map: Mapping[int, int] | None = None,
-    ) -> None:
+    kind = "semantic"
+    checked_by = "kseg.data.checking.semantic:check_semantic"
+
+    def __init__(self, place: str | Path, options: Options | None = None) -> None:
+        options = options or Options()
+        path = self._place(place, options)
+        file = path / classes_file.FILE
         values = self._read_classes(path)
-        spec = self._make_spec(path / CLASSES_FILE, values)
+        self.base_spec = self._make_spec(file, values)
+        self.described_by = [file]
         self._void_id = values.get("void_id")
-        self._drawn = values.get("mask_orientation")
+        self.drawn = values.get("mask_orientation")
         try:
-            own_palette = masks_palette(values, spec.classes, spec.ignore_id)
+            own_palette = masks_palette(values, self.base_spec.classes, self.base_spec.ignore_id)
         except DataError as error:
-            raise DataError(f"{printable(path / CLASSES_FILE)}: {error}") from error
-        given = classes_file.id_map(id_map, UsageError)
+            raise DataError(f"{printable(file)}: {error}") from error
+        given = classes_file.id_map(options.id_map, UsageError)
         self._id_map = values.get("id_map") if given is None else given
-        self._palette = own_palette if palette is None else self._make_palette(palette, spec, values)
+        self.palette = (
+            None if options.palette is None else self._make_palette(options.palette, self.base_spec, values)
+        )
+        self._palette = self.palette or own_palette
         special: list[Path] = []
-        items = self._list(path, special)
-        options: dict[str, Any] = {}
+        self.items = self._list(path, special)
+        self.special = special
+        self.content = {}
         if self._palette is not None:
-            options["palette"] = self._palette.colors
+            self.content["palette"] = self._palette.colors
         if self._id_map is not None:
-            options["id_map"] = sorted(self._id_map.items())
-        super().__init__(path, spec, items, "semantic", options, special=tuple(special))
+            self.content["id_map"] = sorted(self._id_map.items())
 
     @staticmethod
     def _list(path: Path, special: list[Path]) -> dict[str, tuple[Item, ...]]:
@@ -125,11 +108,11 @@ class SemanticFolder(Folder):
 
     @staticmethod
     def _read_classes(path: Path) -> dict[str, Any]:
-        file = path / CLASSES_FILE
+        file = path / classes_file.FILE
         if not file.exists():
             other = any(path.glob(coco_records.PATTERN))
             raise DataError(
-                f"{printable(path)} has labels/ but no {CLASSES_FILE}, so ids have no names. "
+                f"{printable(path)} has labels/ but no {classes_file.FILE}, so ids have no names. "
                 f"Write one, in order of id, for example: {classes_file.EXAMPLE}"
                 + ('; or {"truth": "instances"} to read the COCO instances beside them' if other else "")
             )
@@ -168,9 +151,6 @@ class SemanticFolder(Folder):
         void = values.get("void_color")
         return Palette.from_classes(spec.classes, palette, void_color=void, void_id=spec.ignore_id)
 
-    def _described_by(self) -> list[Path]:
-        return [self.path / CLASSES_FILE]
-
     def check_complete(self, split: str) -> None:
         items = self.items[split]
         bare = [item for item in items if item.label is None]
@@ -198,86 +178,15 @@ class SemanticFolder(Folder):
             palette=self._palette,
             id_map=self._id_map,
             image=image or image_files.read_frame(item.image),
-            drawn=self._drawn,
+            drawn=self.drawn,
         )
-        if self._void_id is not None and self._void_id != self.spec.ignore_id:
-            fits = self.spec.ignore_id <= np.iinfo(mask.dtype).max
+        if self._void_id is not None and self._void_id != self.base_spec.ignore_id:
+            fits = self.base_spec.ignore_id <= np.iinfo(mask.dtype).max
             void = mask == self._void_id
             mask = np.array(mask, mask.dtype if fits else np.int32)
-            mask[void] = self.spec.ignore_id
+            mask[void] = self.base_spec.ignore_id
         return mask
 
-    def read(self, item: Item) -> Content:
+    def read(self, item: Item) -> Sample:
         image, frame = image_files.read_framed(item.image)
-        return Content(image, self.read_mask(item, frame))
-
-
-def layout(path: str | os.PathLike[str]) -> tuple[Path, str, list[str]]:
-    """Return the absolute path of a data folder, its kind (`"semantic"` or `"coco"`), and notes on that.
-
-    Raises:
-        DataError: missing, or of neither layout.
-    """
-    folder = Path(path).expanduser().resolve()
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise DataError(
-            f"Data folder {printable(folder)} {what}. Give a folder with {LAYOUT}; or tfds:NAME; or "
-            "sample:nuclei"
-        )
-    has_labels, has_coco = (folder / "labels").is_dir(), any(folder.glob(coco_records.PATTERN))
-    if not (folder / "images").is_dir() or not (has_coco or has_labels):
-        found = sorted(entry.name for entry in folder.iterdir())[:8]
-        raise DataError(
-            f"{printable(folder)} is not a data folder. Expected: {LAYOUT}. "
-            f"Found: {printable(', '.join(found)) if found else 'nothing'}"
-        )
-    if not (has_labels and has_coco):
-        return folder, "coco" if has_coco else "semantic", []
-    file = folder / CLASSES_FILE
-    truth = classes_file.read(file).get("truth") if file.exists() else None
-    if truth is None:
-        return folder, "semantic", [f"{printable(folder)} {BOTH}"]
-    return folder, "coco" if truth == "instances" else "semantic", []
-
-
-def read_folder(
-    path: str | os.PathLike[str],
-    palette: PaletteLike | None = None,
-    id_map: Mapping[int, int] | None = None,
-) -> SemanticFolder | CocoFolder:
-    """List a data folder of either layout.
-
-    Args:
-        path: the folder. One with label maps and COCO instances is read by its label maps, and `notes` of
-            the result says so, unless its `classes.json` chooses.
-        palette: colours of colour-coded masks: a `Palette`, RGB in class order, {(r, g, b): id},
-            or a palette file.
-        id_map: {id in the files: class id}; ids that it does not name stay as they are.
-
-    Raises:
-        DataError: missing, empty, of neither layout, or with a broken JSON file.
-    """
-    folder, kind, notes = layout(path)
-    if kind == "coco":
-        refuse_maps(folder, palette, id_map)
-    result = CocoFolder(folder) if kind == "coco" else SemanticFolder(folder, palette, id_map)
-    refuse_empty(result)
-    result.items = {split: items for split, items in result.items.items() if items}
-    result.notes += notes
-    return result
-
-
-def refuse_empty(folder: Folder) -> None:
-    """Raise DataError if no split has an image."""
-    if not any(folder.items.values()):
-        raise DataError(
-            f"{printable(folder.path)} has no images: every folder in {printable(folder.path / 'images')} is "
-            f"empty. Expected: {LAYOUT}"
-        )
-
-
-def refuse_maps(folder: Path, palette: object, id_map: object) -> None:
-    """Raise UsageError if a palette or an id map was given for a folder of COCO instances."""
-    if palette is not None or id_map is not None:
-        raise UsageError(f"`palette` and `id_map` are for label maps; {printable(folder)} has COCO instances")
+        return Sample(item.name, image, self.read_mask(item, frame))

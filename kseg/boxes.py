@@ -20,7 +20,7 @@ def from_corners(found: Any) -> Boxes:
 
 
 def of_ids(layers: NDArray[np.integer], count: int) -> Boxes:
-    """Return the box of each id 1 to `count` in id maps `(L, H, W)`: `(count, 4)`; zeros of an id without a pixel."""
+    """Return the box of each id 1 to `count` in id maps `(L, H, W)`; zeros for an id without a pixel."""
     low = np.full((count + 1, 2), np.iinfo(np.int32).max, np.int32)
     high = np.zeros((count + 1, 2), np.int32)
     for layer in layers:

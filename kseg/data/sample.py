@@ -86,6 +86,26 @@ class Samples(Sequence[Sample]):
         return self._decode_mask(self._records[self._indices[index]])
 
 
+class Mapped(Sequence[Any]):
+    """`function(item)` of each item, when it is indexed."""
+
+    def __init__(self, function: Callable[[T], Any], items: Sequence[T]) -> None:
+        self._function, self._items = function, items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._function(self._items[index])
+
+
+def masks_of(samples: Sequence[Sample]) -> Sequence[np.ndarray]:
+    """Return the class maps of samples, read when indexed; `Samples` leave their images undecoded."""
+    if isinstance(samples, Samples):
+        return Mapped(samples.mask, range(len(samples)))
+    return Mapped(lambda sample: sample.mask, samples)
+
+
 def evenly(items: Sequence[T], limit: int | None) -> list[T]:
     """Return at most `limit` items, evenly spaced over all of them."""
     if limit is None or limit >= len(items):

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from kseg import data
 from kseg.data.crops.cropping import crops
+from kseg.data.sample import Mapped
 from kseg.data.transforms.joint import transformed
 from kseg.data.transforms.normalize import fill_color
 from kseg.errors import UsageError
@@ -24,18 +25,9 @@ SAID_EVERY = 100
 T = TypeVar("T")
 
 
-class _Resized(Sequence[Any]):
-    """Samples, each resized when it is read."""
-
-    def __init__(self, samples: Any, resize: Any) -> None:
-        self._samples = samples
-        self._resize = resize
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        return transformed(self._samples[index], self._resize)
+def _resized(samples: Sequence[Any], resize: data.Resize) -> Sequence[Any]:
+    """Return samples, each resized when it is read."""
+    return Mapped(lambda sample: transformed(sample, resize), samples)
 
 
 def _told(say: Callable[[str], None], total: int) -> Callable[[Iterable[T]], Iterator[T]]:
@@ -65,10 +57,10 @@ def training_samples(
         )
         margin = CROP_MARGIN if config.augment else 1.0
         size = (round(crop[0] * margin), round(crop[1] * margin))
-        return _Resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
+        return _resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
     if spec.resize == "none" or spec.input_size is None:
         return samples
-    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+    return _resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
 
 
 def training_batches(

@@ -13,7 +13,7 @@ import keras
 from kseg import data, models
 from kseg.data.checking import conditions
 from kseg.data.counting.counts import ClassCounts, count_masks, survey
-from kseg.data.sources.source import Masks
+from kseg.data.sample import masks_of
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
@@ -211,7 +211,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     arguments = settle_versions(name, arguments, config, before)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     _require(conditions.of_classes(source.spec))
-    masks = Masks(samples)
+    masks = masks_of(samples)
     seen = survey(masks, source.spec)
     _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
@@ -232,7 +232,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     trained = training_samples(config, samples, spec, crop, say)
     if config.crops:
         # Crops around objects have other shares of the classes than the images they come from.
-        counts = survey(Masks(trained), spec).counts
+        counts = survey(masks_of(trained), spec).counts
     elif config.class_weights == "none" or seen.counts.images == len(masks):
         counts = seen.counts
     else:

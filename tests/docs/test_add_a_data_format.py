@@ -1,4 +1,4 @@
-"""docs/add-a-data-format.md: its format, from outside the package, is trained on, evaluated, checked, counted."""
+"""docs/add-a-data-format.md: a format from outside the package is trained on, evaluated, checked, counted."""
 
 from __future__ import annotations
 

@@ -71,9 +71,9 @@ class Batches(keras.utils.PyDataset):
 
     `batches[i]` gives `(images, targets)`: float32 (B, H, W, 3), normalised, and what `encode` makes of the
     samples, by default int32 (B, H, W) class ids with `spec.ignore_id` where there is no truth. Image, mask
-    and instances of a sample go through the same resizing and augmentation. The batch depends on `(seed, epoch, i)` only,
-    never on threads. Each epoch of `fit` takes the next epoch number; `set_epoch` sets it, for example
-    to resume. Batches shuffles by itself: pass `shuffle=False` to `fit`, which else reorders the
+    and instances of a sample go through the same resizing and augmentation. The batch depends on
+    `(seed, epoch, i)` only, never on threads. Each epoch of `fit` takes the next epoch number; `set_epoch`
+    sets it, for example to resume. Batches shuffles by itself: pass `shuffle=False` to `fit`, which else reorders the
     batches by Python's global generator.
 
     Args:
@@ -86,7 +86,7 @@ class Batches(keras.utils.PyDataset):
         batch_size: images per batch. When shuffling, a smaller rest is left out of the epoch if there is a
             full batch; else it is the last batch.
         augment: False; True for `Augment`'s defaults; or an `Augment`, or a callable like it,
-            `augment(image, mask, *, rng) -> (image, mask, ...)`, and where `encode` needs instances
+            `augment(image, mask, *, rng) -> (image, mask, ...)`; where `encode` needs instances,
             `augment(image, mask, layers, *, rng) -> (image, mask, layers)`, layers as in `Instances`.
         seed: non-negative integer.
         shuffle: a new order in each epoch.
@@ -96,9 +96,10 @@ class Batches(keras.utils.PyDataset):
         normalization: see `kseg.Normalization`. Default: the spec's.
         cache: keep decoded images in memory: `"memory"` all, `"none"` none, `"auto"` while they fit into a
             quarter of the memory that is free at the start.
-        encode: what makes the target of a sample, called last: `encode(sample) -> array`, or arrays by name, all of
-            the same shapes and types for every sample; they are stacked. Where its attribute `needs_instances`
-            is False, samples have none. Default: the mask as int32.
+        encode: what makes the target of a sample, called last: `encode(sample) -> array`, or arrays by name,
+            of the same shapes and types for every sample; they are stacked. It must not change the sample, and
+            is called by several threads. Where its attribute `needs_instances` is False, samples have none.
+            Default: the mask as int32.
 
     Attributes:
         spec: the data set's spec with `input_size`, `resize` and `normalization` filled in.
@@ -284,7 +285,8 @@ class Batches(keras.utils.PyDataset):
         def fetch(epoch: Any, batch: Any) -> tuple[np.ndarray, ...]:
             images, targets = self._start(int(epoch), int(batch), not self._checked).result()
             self._checked = True
-            return images, *parts(targets).values()
+            found = parts(targets)
+            return images, *(found[name] for name in arrays)
 
         def batch_of(epoch: Any, batch: Any) -> Any:
             types = (tf.float32, *(tf.as_dtype(value.dtype) for value in arrays.values()))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from kseg.data.sample import Sample
 from kseg.errors import UsageError
 
-# Sample -> one array, or several by name; of the same shapes and types for every sample. Where a function has the
-# attribute `needs_instances` and that is False, samples come without their instances, which is faster.
+# Sample -> one array, or several by name; of the same shapes and types for every sample. Where a function has
+# the attribute `needs_instances` and that is False, samples come without their instances, which is faster.
 Encode = Callable[[Sample], Any]
 
 

@@ -234,7 +234,7 @@ def _frame(picture: Picture) -> Frame:
 def _drawn(reader: Format, done: Sequence[_Done]) -> tuple[Drawn | None, list[str]]:
     """Return how truths lie on images that are turned by their EXIF tag, and sentences on that.
 
-    The format says it, or every image whose size tells says the same; then it holds for those whose size does not.
+    The format says it, or all images whose sizes tell say the same; then it holds for the others too.
     """
     turned = [entry for entry in done if entry.turned]
     if not turned:

@@ -109,7 +109,7 @@ def count_masks(
     """Count the pixels of each class in class maps, void apart.
 
     Args:
-        masks: read when indexed, by several threads; see `kseg.data.sources.source.Masks`.
+        masks: read when indexed, by several threads; see `kseg.data.sample.masks_of`.
         spec: classes and ignore id.
         progress: wraps the counted images, `(items, total) -> items`.
     """

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kseg.data.coco.records import Annotation
 from kseg.data.pictures import listing
 from kseg.data.pictures.orientation import Drawn
-from kseg.data.sample import Sample, Samples, evenly
+from kseg.data.sample import Mapped, Sample, Samples, evenly
 from kseg.data.sources.source import Options, Source
 from kseg.errors import DataError
 from kseg.spec import Spec
@@ -26,7 +26,6 @@ from kseg.text import printable
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-T = TypeVar("T")
 LAYOUT = (
     "images/SPLIT/ID.jpg with labels/SPLIT/ID.png and classes.json, or images/SPLIT/ID.jpg with "
     "instances_SPLIT.json (COCO)"
@@ -70,7 +69,7 @@ class FolderSource(Source):
     path: Path
     base_spec: Spec
     items: Mapping[str, tuple[Item, ...]]
-    content: Mapping[str, Any]
+    content: dict[str, Any]
     described_by: Sequence[Path]
     special: Sequence[Path] = ()
     _cache_dir: Any = None
@@ -151,7 +150,7 @@ class FolderSource(Source):
         if split not in self.items:
             return super().masks(split, limit)
         self.check_complete(split)
-        return _Lazy(self.read_mask, evenly(self.items[split], limit))
+        return Mapped(self.read_mask, evenly(self.items[split], limit))
 
     def _digest(self, exact: bool) -> str:
         """Return a digest of names, sizes, JSON content and options: the same after a copy or a clone.
@@ -177,16 +176,3 @@ class FolderSource(Source):
                     entry = (split, item.name, file.suffix, stat.st_size, stat.st_mtime_ns if exact else 0)
                     digest.update(repr(entry).encode())
         return digest.hexdigest()[:16]
-
-
-class _Lazy(Sequence[Any]):
-    """`function(item)` of each item, when it is indexed."""
-
-    def __init__(self, function: Callable[[T], Any], items: Sequence[T]) -> None:
-        self._function, self._items = function, items
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._function(self._items[index])

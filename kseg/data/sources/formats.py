@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,10 +14,10 @@ from kseg.data.pictures.palette import PaletteLike
 from kseg.data.sources import classes_file
 from kseg.data.sources.folder import LAYOUT
 from kseg.data.sources.source import Options, Source
-from kseg.errors import DataError, explained_imports
+from kseg.errors import DataError, load_room
 from kseg.text import printable
 
-# Format -> its class, `Source`, as `module:name`. It is opened as NAME:PLACE; folders of ours are told apart by
+# Format -> its class, a `Source`, as `module:name`. It is opened as NAME:PLACE; folders are told apart by
 # `layout`.
 FORMATS: dict[str, str] = {
     "semantic": "kseg.data.sources.semantic_folder:SemanticFolder",
@@ -94,8 +93,7 @@ def unchecked(source: str | os.PathLike[str], options: Options) -> Source:
 def resolve(entry: str) -> Any:
     """Return what `module:name` names; what it lacks to be imported is said with the extra that brings it."""
     module, _, name = entry.partition(":")
-    with explained_imports():
-        return getattr(importlib.import_module(module), name)
+    return getattr(load_room(module), name)
 
 
 def layout(path: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:

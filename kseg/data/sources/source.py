@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from kseg.data.pictures.palette import PaletteLike
-from kseg.data.sample import Sample, Samples
+from kseg.data.sample import Samples, masks_of
 from kseg.errors import DataError, did_you_mean
 from kseg.spec import Spec
 from kseg.text import printable
@@ -35,9 +35,9 @@ class Options:
 class Source:
     """An opened data set. A format is one subclass and one row of `kseg.data.sources.formats.FORMATS`.
 
-    It is made by `Format(place, options)`: `place` is what stands behind the format's name in `NAME:PLACE`, of
-    a folder its path; `options` are `Options`, of which a format refuses those that mean nothing to it. That
-    sets the attributes and decodes nothing. With `samples` the rest follows.
+    It is made by `Format(place, options)`: `place` is what stands behind the format's name in `NAME:PLACE`,
+    of a folder its path; `options` are `Options`, of which a format refuses those that mean nothing to it.
+    That sets the attributes and decodes nothing. With `samples` the rest follows.
 
     Attributes:
         kind: the format's name.
@@ -76,14 +76,14 @@ class Source:
 
     def masks(self, split: str, limit: int | None = None) -> Sequence[np.ndarray]:
         """Return the class maps of a split, read when indexed; images are not decoded where that can be."""
-        return Masks(self.samples(split, limit, instances=False))
+        return masks_of(self.samples(split, limit, instances=False))
 
     def builder(self) -> tfds.core.DatasetBuilder:
         """Return the TFDS builder, made when needed: `builder.as_dataset(split="train[:50%]")` and so on."""
         raise DataError(f"{printable(self.name)} has no TFDS builder: take its `samples`")
 
     def refuse(self) -> None:
-        """Raise DataError for what was found at opening and cannot be trained on; a check reports it instead."""
+        """Raise DataError for what was found at opening and cannot be trained on; a check reports it."""
 
     def remarks(self) -> list[str]:
         """Return what is printed, once, when it is opened."""
@@ -109,21 +109,6 @@ class Source:
             "splits": dict(self.splits),
             "instances": self.with_instances,
         }
-
-
-class Masks(Sequence[np.ndarray]):
-    """The class maps of samples, read when indexed; `Samples` leave their images undecoded."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(self._samples, Samples):
-            return self._samples.mask(index)
-        return self._samples[index].mask
 
 
 def source_label(source: str | os.PathLike[str]) -> str:

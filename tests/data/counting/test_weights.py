@@ -15,10 +15,9 @@ from kseg.data import check
 from kseg.data import open as open_source
 from kseg.data.counting import counts as counts_module
 from kseg.data.counting.counts import ClassCounts, count_classes, count_masks, id_counts, survey
-from kseg.data.sample import evenly
+from kseg.data.sample import evenly, masks_of
 from kseg.data.threads import parallel
 from kseg.data.counting.weights import SCHEMES, class_weights
-from kseg.data.sources.source import Masks
 from kseg.errors import DataError, UsageError
 
 counts_of = st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any)
@@ -145,8 +144,8 @@ def test_the_check_the_command_and_training_count_the_same(tmp_path, monkeypatch
         samples = source.samples("train")
         found = [
             count_classes(source),
-            count_masks(Masks(samples), source.spec),
-            count_masks(Masks(list(samples)), source.spec),
+            count_masks(masks_of(samples), source.spec),
+            count_masks(masks_of(list(samples)), source.spec),
             check(folder).splits["train"].counts,
         ]
         for other in found[1:]:
@@ -154,6 +153,6 @@ def test_the_check_the_command_and_training_count_the_same(tmp_path, monkeypatch
                 np.testing.assert_array_equal(getattr(other, name), getattr(found[0], name))
             assert (other.void, other.images, other.other) == (found[0].void, found[0].images, found[0].other)
         assert found[0].images == len(samples)
-        seen = survey(Masks(samples), source.spec)
+        seen = survey(masks_of(samples), source.spec)
         assert seen.sizes == (SIZE,)
         assert seen.counts.images == min(3, len(samples))

@@ -39,7 +39,7 @@ ENCODERS = (
 )
 # The room of the networks; other modules of kseg.models have capital names, too.
 _NETWORKS = "kseg.models.semantic."
-# As kseg.data.sources has it, which imports OpenCV.
+# As kseg.data.sources.embedded has it, which imports OpenCV.
 _SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 LOSSES = ("cross_entropy", "dice", "focal", "jaccard", "lovasz", "ohem", "tversky")
 

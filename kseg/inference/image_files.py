@@ -10,8 +10,8 @@ from typing import Any
 
 from kseg import tasks
 from kseg.checks import check_choice
-from kseg.data import listing
-from kseg.data.images import IMAGE_SUFFIXES, read_image
+from kseg.data.pictures import listing
+from kseg.data.pictures.images import IMAGE_SUFFIXES, read_image
 from kseg.errors import DataError
 from kseg.progress import Progress, Say, silent
 from kseg.text import printable

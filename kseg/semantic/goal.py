@@ -3,71 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from kseg import losses, metrics
-from kseg.data import conditions
-from kseg.data.statistics import ClassCounts, id_counts
+from kseg.data.batches.targets import semantic_target
+from kseg.data.checking import conditions
+from kseg.data.counting.counts import ClassCounts, count_masks, id_counts, survey
+from kseg.data.sample import masks_of
 from kseg.metrics.chance import chance_miou, near_chance
 from kseg.models.forms import Head
 from kseg.spec import Spec
-from kseg.training.config import Size, TrainConfig
+from kseg.training.config import TrainConfig
 from kseg.training.goal import Seen
 from kseg.training.sampling import balancing_weights
 from kseg.training.settled import Settled
-
-# A survey of so many evenly spaced images knows sizes and class shares well enough.
-SURVEYED = 500
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Sizes and pixels per class of a split.
-
-    Args:
-        sizes: the distinct (height, width) seen.
-        counts: pixels per class, void left out.
-    """
-
-    sizes: tuple[Size, ...]
-    counts: ClassCounts
-
-
-def survey(samples: Any, spec: Spec) -> Survey:
-    """Look at up to 500 evenly spaced samples; at more where these show fewer than two classes."""
-    step = -(-len(samples) // SURVEYED)
-    first = range(0, len(samples), step)
-    sizes = set()
-    counts = ClassCounts(spec.num_classes, spec.ignore_id)
-    for index in (*first, *sorted(set(range(len(samples))) - set(first))):
-        if index not in first and np.count_nonzero(counts.pixels) > 1:
-            break
-        mask = samples[index].mask
-        sizes.add((int(mask.shape[0]), int(mask.shape[1])))
-        counts.add(id_counts(mask))
-    return Survey(tuple(sorted(sizes)), counts)
 
 
 class SemanticGoal:
     """See `kseg.training.goal.Goal`; its facts are the pixels per class (`ClassCounts`)."""
 
+    encode = semantic_target
+
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
 
     def look(self, samples: Sequence[Any], spec: Spec, split: str) -> Seen:
-        """Look at up to 500 samples; refuse what `kseg check-data` calls unfit, for the same reason."""
+        """Look at up to 500 samples, and count all where class weights are asked for.
+
+        What `kseg check-data` calls unfit is refused for the same reason.
+        """
         _require(conditions.of_classes(spec))
-        seen = survey(samples, spec)
+        masks = masks_of(samples)
+        seen = survey(masks, spec)
         _require(conditions.of_training(seen.counts, spec, split))
-        return Seen(seen.sizes, seen.counts)
+        known = self._config.class_weights == "none" or seen.counts.images == len(masks)
+        return Seen(seen.sizes, seen.counts if known else count_masks(masks, spec))
 
     def recount(self, samples: Sequence[Any], spec: Spec) -> ClassCounts:
         """Return the pixels per class of samples that are cut from others."""
-        return survey(samples, spec).counts
+        return survey(masks_of(samples), spec).counts
 
     def check_held_out(self, samples: Sequence[Any], spec: Spec, split: str) -> None:
         """Refuse samples of which every pixel is void."""

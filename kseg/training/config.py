@@ -14,8 +14,8 @@ import msgspec
 
 from kseg import records
 from kseg.checks import Range, check_choice
-from kseg.data.cache import CACHE_MODES
-from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
+from kseg.data.cache.memory import CACHE_MODES
+from kseg.data.counting.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, did_you_mean
 from kseg.options import Option
 from kseg.spec import RESIZE_RULES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kseg import data
-from kseg.data.normalize import fill_color
+from kseg.data.sample import Mapped
+from kseg.data.transforms.joint import transformed
+from kseg.data.transforms.normalize import fill_color
 from kseg.errors import UsageError
 from kseg.progress import Say, said
 from kseg.spec import Spec
@@ -31,27 +32,16 @@ WHOLE_IMAGES = 4
 SAID_EVERY = 100
 
 
-class _Resized(Sequence[Any]):
-    """Samples, each resized when it is read."""
-
-    def __init__(self, samples: Any, resize: Any) -> None:
-        self._samples = samples
-        self._resize = resize
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = self._samples[index]
-        image, mask, _ = self._resize(sample.image, sample.mask)
-        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
+def _resized(samples: Sequence[Any], resize: data.Resize) -> Sequence[Any]:
+    """Return samples, each resized when it is read."""
+    return Mapped(lambda sample: transformed(sample, resize), samples)
 
 
 def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size, say: Say) -> Sequence[Any]:
     """Return what is trained on, at the network's scale: whole images, or crops around objects."""
     fill = fill_color(spec.normalization)
     if config.crops is not None:
-        from kseg.data.crops import crops
+        from kseg.data.crops.cropping import crops
 
         found = crops(config.crops, samples, spec, **{"progress": said(say, SAID_EVERY), **config.crops_args})
         say(
@@ -60,10 +50,10 @@ def training_samples(config: TrainConfig, samples: Any, spec: Spec, crop: Size, 
         )
         margin = CROP_MARGIN if config.augment else 1.0
         size = (round(crop[0] * margin), round(crop[1] * margin))
-        return _Resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
+        return _resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
     if spec.resize == "none" or spec.input_size is None:
         return samples
-    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+    return _resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
 
 
 @dataclass(frozen=True)
@@ -134,6 +124,7 @@ def _image_batches(config: TrainConfig, ground: Ground, batch_size: int) -> Any:
         seed=config.seed,
         shuffle=True,
         cache=config.cache,
+        encode=ground.goal.encode,
     )
     if config.on_pixels:
         return SparseLabels(batches, config.drawn_per_image, config.balanced)
@@ -159,4 +150,5 @@ def _validation_batches(config: TrainConfig, ground: Ground, batch_size: int) ->
         batch_size=images,
         resize=ground.spec.resize,
         cache=config.cache,
+        encode=ground.goal.encode,
     )

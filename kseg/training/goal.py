@@ -32,13 +32,19 @@ class Seen:
 
 
 class Goal(Protocol):
-    """Made from the arguments of a run, and asked in this order."""
+    """Made from the arguments of a run, and asked in this order.
+
+    `encode` is an attribute that may be any function of `kseg.data.load`'s kind.
+    """
 
     def look(self, samples: Sequence[Any], spec: Spec, split: str) -> Seen:
         """Look at the training samples; raise DataError where nothing can be learned from them."""
 
     def recount(self, samples: Sequence[Any], spec: Spec) -> Any:
         """Return the facts of samples that are cut from others."""
+
+    def encode(self, sample: Any) -> Any:
+        """Return the target of a sample, made last: see `kseg.data.load`, `encode`."""
 
     def check_held_out(self, samples: Sequence[Any], spec: Spec, split: str) -> None:
         """Raise DataError where nothing can be scored on the samples that are held out."""

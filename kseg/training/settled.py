@@ -12,7 +12,8 @@ from typing import Any
 import keras
 
 from kseg import data, models, tasks
-from kseg.data import conditions
+from kseg.data.batches.targets import needs_instances
+from kseg.data.checking import conditions
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.forms import PatchForm, patch_form
 from kseg.models.registry import untrained
@@ -234,7 +235,8 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
     entry = models.describe(name)
     task = tasks.find(entry.task)
     goal = goal_of(config, task)
-    samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
+    instances = config.crops is not None or needs_instances(goal.encode)
+    samples = source.samples(config.train_split, limit=config.limit, instances=instances)
     seen = goal.look(samples, source.spec, config.train_split)
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
@@ -294,7 +296,7 @@ def _held_out(
             f"--train-split '{config.train_split}[:90%]' --val-split '{config.train_split}[90%:]'"
         )
         return None
-    held_out = source.samples(split, limit=config.val_limit, instances=False)
+    held_out = source.samples(split, limit=config.val_limit, instances=needs_instances(goal.encode))
     goal.check_held_out(held_out, source.spec, split)
     return held_out
 

@@ -206,12 +206,12 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: unknown category": (
         COCO,
         in_json(COCO[2], annotation(1, category_id=8)),
-        ["instances_train2017.json", "annotations[1]", "`category_id`", "8"],
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "category 8"],
     ),
     "coco: no segmentation": (
         COCO,
         in_json(COCO[2], without("segmentation", "annotations", 1)),
-        ["instances_train2017.json", "annotations[1]", "`segmentation`"],
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "`segmentation`"],
     ),
     "coco: a half point": (
         COCO,
@@ -221,7 +221,7 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: far off": (
         COCO,
         in_json(COCO[2], annotation(0, segmentation=[[1, 1, 2, 2, 1e9, 3]])),
-        ["instances_train2017.json", "annotations[0]", "1000000000"],
+        ["instances_train2017.json", "annotation 1", "1000000000"],
     ),
     "coco: another size": (
         COCO,
@@ -232,7 +232,7 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: a way out": (
         COCO,
         in_json(COCO[2], entry(file_name="../../train2017/000000000009.jpg")),
-        ["train2017.json", "no plain relative path"],
+        ["train2017.json", "image 9", "`file_name`", "below images/SPLIT"],
     ),
     "voc: unknown id": (
         ("voc", foreign.voc, ""),

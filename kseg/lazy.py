@@ -28,7 +28,7 @@ def lazy(
 
     Args:
         package: its `__name__`.
-        names: public name -> module that has it: of the package, or, with a dot in it, of any.
+        names: public name -> module that has it, from the package on, or by its whole name.
         rooms: submodules that are public themselves.
 
     Example:
@@ -40,7 +40,8 @@ def lazy(
             return load_room(f"{package}.{name}")
         if name in names:
             module = names[name]
-            return getattr(load_room(module if "." in module else f"{package}.{module}"), name)
+            whole = module.partition(".")[0] == package.partition(".")[0]
+            return getattr(load_room(module if whole else f"{package}.{module}"), name)
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
 
     def directory() -> list[str]:

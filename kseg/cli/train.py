@@ -183,12 +183,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     """Print where the model is and what to do next."""
-    from kseg import models, tasks
+    from kseg import models, records, tasks
     from kseg.cli.output import closing_line, console
     from kseg.training import record
 
     task = tasks.find(models.describe(config.model).task)
-    found = result[f"val_{task.headline}"]
+    found = records.convert(
+        result.get(f"val_{task.headline}"), float | None, where=f"'{config.out}', `result` of run.json"
+    )
     score = "no val split" if found is None else f"val {task.label} {100 * found:.2f} %"
     if not result.get("beats_chance", True):
         chance = 100 * result[f"chance_{task.headline}"]
@@ -201,7 +203,7 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     splits = (record.read(Path(config.out)) or {})["data"]["splits"]
-    held_out = next((name for name in ("test", "val") if name in splits), next(iter(splits)))
+    held_out = next((name for name in ("test", "val") if name in splits), config.train_split)
     closing_line(f"kseg evaluate {result['model']} --data {config.data} --split {held_out}")
     closing_line(
         f"kseg export {result['model']} --to tflite --precision int8 --data {config.data} "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,6 @@ import numpy as np
 from kseg import files
 from kseg.interrupts import DeferredInterrupt
 from kseg.layers.protocols import annealing
-from kseg.models import forms
 from kseg.progress import Say
 from kseg.tasks import Task
 from kseg.training import checkpoint
@@ -58,6 +58,27 @@ class Anneal(keras.callbacks.Callback):
             layer.anneal(min(1.0, epoch / max(1, self.epochs - 1)))
 
 
+class PlainNames(keras.callbacks.Callback):
+    """Call scores by their own names: Keras puts the name of the output before, where outputs have names.
+
+    It must stand before the callbacks that read scores.
+
+    Args:
+        form: what is fitted.
+    """
+
+    def __init__(self, form: keras.Model) -> None:
+        super().__init__()
+        self.outputs = tuple(form.output) if isinstance(form.output, dict) else ()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        for stage, output in itertools.product(("", "val_"), self.outputs):
+            start = f"{stage}{output}_"
+            for name in [name for name in logs if name.startswith(start) and name != f"{start}loss"]:
+                logs[stage + name.removeprefix(start)] = logs.pop(name)
+
+
 class ValidateNetwork(keras.callbacks.Callback):
     """Score the network on whole images while another form of it is trained.
 
@@ -65,7 +86,7 @@ class ValidateNetwork(keras.callbacks.Callback):
 
     Args:
         network: compiled with the loss and the score.
-        batches: of the validation split; None: only the names of the training scores are made plain.
+        batches: of the validation split.
         epochs: numbers (from 1) of the epochs that are validated.
         average: averaged weights that the network is scored with.
         check: called after each scoring; raises when the user has pressed Ctrl-C.
@@ -85,10 +106,7 @@ class ValidateNetwork(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        for metric in self.network.metrics:
-            if f"{forms.MAIN}_{metric.name}" in logs and metric.name != "loss":
-                logs[metric.name] = logs.pop(f"{forms.MAIN}_{metric.name}")
-        if self.batches is None or epoch + 1 not in self.epochs:
+        if epoch + 1 not in self.epochs:
             return
         if self.average is not None:
             self.average.on_test_begin()

@@ -109,7 +109,7 @@ class Networks:
             loss: Any = goal.loss(settled)
             score: Any = goal.metrics(settled)
             weights = None
-            if isinstance(form.output, dict):
+            if form is not network and isinstance(form.output, dict):
                 heads = forms.heads(network)
                 loss = {forms.MAIN: loss, **{head.name: goal.loss(settled, head) for head in heads}}
                 weights = {forms.MAIN: 1.0, **{head.name: head.weight for head in heads}}

@@ -26,6 +26,7 @@ from kseg.training.best_model import BestModel
 from kseg.training.callbacks import (
     Anneal,
     PercentBar,
+    PlainNames,
     Recorder,
     SetEpoch,
     StopBetweenSteps,
@@ -240,7 +241,8 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
             lambda: record.write(job.run, info),
         )
         with tracked as trackers, DeferredInterrupt() as interrupt:
-            if not plain:
+            callbacks.append(PlainNames(job.compiled.form))
+            if not plain and feeds.validation is not None:
                 epochs = settled.validated_epochs
                 callbacks.append(ValidateNetwork(network, feeds.validation, epochs, average, interrupt.check))
             callbacks += [Anneal(network, config.epochs), recorder]

@@ -1,4 +1,4 @@
-"""A task from outside the package: one number per image and colour, the mean of its pixels. No file of kseg knows it.
+"""A task from outside the package: the mean colour of an image. No file of kseg knows it.
 
 The network sees the image and must say its mean colour in 0..1; a second output says how light it is.
 """

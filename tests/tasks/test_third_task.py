@@ -117,5 +117,5 @@ def test_the_table() -> None:
     assert tasks.find("mean-color") is mean_color.TASK
     with pytest.raises(ValueError, match="two tasks"):
         tasks.register(tasks.Task(**{**vars(mean_color.TASK), "label": "other"}))
-    with pytest.raises(Exception, match="no task 'semantics'.*'semantic'"):
+    with pytest.raises(Exception, match=r"no task 'semantics'.*'semantic'"):
         tasks.find("semantics")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -17,19 +16,6 @@ from kseg.text import printable
 
 if TYPE_CHECKING:
     from kseg.inference import Predictor
-
-
-def _number_in(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected a number, received '{text}'") from error
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low:g}-{high:g}, received {text}")
-        return value
-
-    return parse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--overlap",
-        type=_number_in(0, 0.95),
+        type=values.number(0, 0.95),
         default=0.25,
         metavar="SHARE",
         help="of neighbouring tiles (0.25)",
@@ -61,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--prior",
-        type=_number_in(0, 2),
+        type=values.number(0, 2),
         default=0.0,
         metavar="A",
         help="subtract A * log(class weight of the training) from the logits: takes back a share of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -14,19 +13,6 @@ from kseg.cli import ensemble_options, proposal_options, refine_options, stitch_
 from kseg.errors import UsageError
 from kseg.spec import RESIZE_RULES, Spec
 from kseg.text import printable
-
-
-def _number_in(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected a number, received '{text}'") from error
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"expected {low:g}-{high:g}, received {text}")
-        return value
-
-    return parse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--overlap",
-        type=_number_in(0, 0.95),
+        type=values.number(0, 0.95),
         default=0.25,
         metavar="SHARE",
         help="of neighbouring tiles (0.25)",
@@ -58,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--prior",
-        type=_number_in(0, 2),
+        type=values.number(0, 2),
         default=0.0,
         metavar="A",
         help="subtract A * log(class weight of the training) from the logits: takes back a share of "

@@ -331,7 +331,10 @@ class TrainConfig:
 
 # Name of an argument -> how it is declared, in the order of the command's help.
 OPTIONS: dict[str, Option] = {item.name: item.metadata["option"] for item in dataclasses.fields(TrainConfig)}
-DEFAULTS: dict[str, Any] = {item.name: item.default for item in dataclasses.fields(TrainConfig)}
+DEFAULTS: dict[str, Any] = {
+    item.name: {} if item.default_factory is dict else item.default
+    for item in dataclasses.fields(TrainConfig)
+}
 PLACES = tuple(name for name, option in OPTIONS.items() if option.place)
 
 
@@ -368,7 +371,7 @@ def check_value(name: str, value: Any) -> None:
     if value is None and DEFAULTS[name] is None:
         return
     if option.choices:
-        for word in value if isinstance(value, tuple | list) else (value,):
+        for word in value if isinstance(DEFAULTS[name], tuple) else (value,):
             check_choice(name, word, tuple(option.choices))
     if option.bounds is not None and (name, value) != ("batch_size", AUTO):
         option.bounds.check(value, name)

@@ -66,9 +66,7 @@ def LRASPP(
     check_choice("variant", variant, tuple(VARIANTS), "LRASPP")
     block, epsilon = VARIANTS[variant]
     image = image_input(input_shape)
-    features = encoders.features(
-        encoder, image, at_most=16, stage_block=block, weights=weights, width=width
-    )
+    features = encoders.features(encoder, image, at_most=16, stage_block=block, weights=weights, width=width)
     deepest = max(features)
     head = channels(HEAD, min(width, 1.0))
     x = conv_bn_relu(features[deepest], head, 1, epsilon=epsilon, name="head")

@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Count, compute and print."""
     from kseg.cli.output import closing_line, print_json, progress
-    from kseg.data.sources.formats import open as open_source
-    from kseg.data.ids import listed
     from kseg.data.counting.counts import count_classes
     from kseg.data.counting.weights import check_scheme
+    from kseg.data.ids import listed
+    from kseg.data.sources.formats import open as open_source
     from kseg.errors import DataError
 
     check_scheme(args.scheme)

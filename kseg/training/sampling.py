@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.cache.memory import DecodedCache
+from kseg.data.counting.counts import id_counts
 from kseg.data.sample import Sample
 from kseg.data.transforms.normalize import preprocess
-from kseg.data.counting.counts import id_counts
 from kseg.errors import DataError, UsageError
 from kseg.layers.mirror import mirrored
 from kseg.models.forms import MAIN, Head

@@ -18,8 +18,8 @@ from kseg.data.ids import check_ids
 from kseg.data.sample import Sample
 from kseg.data.threads import workers
 from kseg.data.transforms.augment import Augment
-from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.joint import transformed
+from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.resize import Resize
 from kseg.errors import DataError, UsageError
 from kseg.spec import Normalization, Spec
@@ -73,8 +73,8 @@ class Batches(keras.utils.PyDataset):
     samples, by default int32 (B, H, W) class ids with `spec.ignore_id` where there is no truth. Image, mask
     and instances of a sample go through the same resizing and augmentation. The batch depends on
     `(seed, epoch, i)` only, never on threads. Each epoch of `fit` takes the next epoch number; `set_epoch`
-    sets it, for example to resume. Batches shuffles by itself: pass `shuffle=False` to `fit`, which else reorders the
-    batches by Python's global generator.
+    sets it, for example to resume. Batches shuffles by itself: pass `shuffle=False` to `fit`, which else
+    reorders the batches by Python's global generator.
 
     Args:
         samples: sequence of `Sample`.
@@ -97,8 +97,8 @@ class Batches(keras.utils.PyDataset):
         cache: keep decoded images in memory: `"memory"` all, `"none"` none, `"auto"` while they fit into a
             quarter of the memory that is free at the start.
         encode: what makes the target of a sample, called last: `encode(sample) -> array`, or arrays by name,
-            of the same shapes and types for every sample; they are stacked. It must not change the sample, and
-            is called by several threads. Where its attribute `needs_instances` is False, samples have none.
+            of the same shapes and types for every sample; they are stacked. It is called by several threads
+            and must not change the sample. Where its attribute `needs_instances` is False, samples have none.
             Default: the mask as int32.
 
     Attributes:

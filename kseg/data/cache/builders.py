@@ -172,7 +172,9 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     VERSION = tfds.core.Version(_VERSION)
     name = _NAME
 
-    def __init__(self, records: Records, splits: Mapping[str, int], progress: Callable[[], None], **kwargs: Any):
+    def __init__(
+        self, records: Records, splits: Mapping[str, int], progress: Callable[[], None], **kwargs: Any
+    ):
         self._records, self._splits, self._progress = records, splits, progress
         self.failure: BaseException | None = None
         super().__init__(**kwargs)
@@ -274,9 +276,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _build(records: Records, splits: Mapping[str, int], folder: Path, text: str) -> None:
     progress = _Progress(sum(splits.values()), text)
     with files.atomic(folder) as temporary:
-        builder = FolderBuilder(
-            records, splits, progress, data_dir=temporary, file_format="array_record"
-        )
+        builder = FolderBuilder(records, splits, progress, data_dir=temporary, file_format="array_record")
         config = tfds.download.DownloadConfig(try_download_gcs=False, compute_stats="skip")
         try:
             with quiet(), contextlib.redirect_stdout(io.StringIO()):

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from kseg.data.checking import conditions
-
-from kseg.data.pictures import listing
 from kseg.data.checking.facts import Facts
-from kseg.data.ids import likely_fix, listed
-from kseg.data.pictures.palette import Palette, hex_color, unpack
 from kseg.data.checking.report import Report, SplitReport
 from kseg.data.counting.counts import ClassCounts
+from kseg.data.ids import likely_fix, listed
+from kseg.data.pictures import listing
+from kseg.data.pictures.palette import Palette, hex_color, unpack
 from kseg.spec import Spec
 from kseg.text import printable
 

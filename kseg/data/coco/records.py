@@ -171,7 +171,9 @@ def box(annotation: Annotation) -> tuple[float, float, float, float] | None:
 
 
 def written(
-    entries: Sequence[tuple[str, Image, Sequence[Annotation]]], categories: Mapping[int, str], drawn: Drawn | None
+    entries: Sequence[tuple[str, Image, Sequence[Annotation]]],
+    categories: Mapping[int, str],
+    drawn: Drawn | None,
 ) -> bytes:
     """Return an instance file; images and annotations are numbered anew from 1.
 
@@ -257,7 +259,9 @@ def _read_images(result: CocoFile, items: Sequence[msgspec.Raw]) -> set[Any]:
             result.fault("image_record", label, wrong)
             broken.add(identity)
         elif identity in known:
-            result.fault("duplicate_image_id", label, f"'{printable(image.file_name)}' shares its id", identity)
+            result.fault(
+                "duplicate_image_id", label, f"'{printable(image.file_name)}' shares its id", identity
+            )
         elif image.file_name in names:
             text = f"'{printable(image.file_name)}' is listed twice, so each holds a part of its annotations"
             result.fault("duplicate_file_name", label, text)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.pictures import images as image_files
 from kseg.data.convert.base import (
     ClassTable,
     Format,
@@ -21,11 +20,12 @@ from kseg.data.convert.base import (
     split_of,
 )
 from kseg.data.convert.labelme import read_lines
+from kseg.data.label_spaces import LabelSpace, label_space
+from kseg.data.pictures import images as image_files
+from kseg.data.pictures.images import ColorMaskError
+from kseg.data.pictures.palette import Palette, parse_color
 from kseg.data.sources.folder import Item
 from kseg.data.sources.semantic_folder import SemanticFolder, pair
-from kseg.data.pictures.images import ColorMaskError
-from kseg.data.label_spaces import LabelSpace, label_space
-from kseg.data.pictures.palette import Palette, parse_color
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable

@@ -103,9 +103,7 @@ class Survey:
     counts: ClassCounts
 
 
-def count_masks(
-    masks: Sequence[NDArray[Any]], spec: Spec, progress: Progress | None = None
-) -> ClassCounts:
+def count_masks(masks: Sequence[NDArray[Any]], spec: Spec, progress: Progress | None = None) -> ClassCounts:
     """Count the pixels of each class in class maps, void apart.
 
     Args:

@@ -138,7 +138,7 @@ def test_an_augmentation_that_forgets_instances_is_refused(cache: Path) -> None:
     batches = data.load(
         "sample:nuclei", "train", size=SIZE, resize="fit", augment=forgets, encode=encode, cache_dir=cache
     )
-    with pytest.raises(UsageError, match="must give .image, mask, layers"):
+    with pytest.raises(UsageError, match=r"must give .image, mask, layers"):
         batches[0]
 
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kseg.data import check
-
+from kseg.data import Sample, Source, check
 from kseg.data import open as open_source
-from kseg.data import Sample, Source
 from kseg.data.ids import likely_fix, listed
 from kseg.data.pictures.palette import Palette
 from kseg.errors import DataError, UsageError

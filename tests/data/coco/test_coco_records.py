@@ -13,8 +13,8 @@ from PIL import Image
 from kseg import data
 from kseg.cli.main import main
 from kseg.data import check
-from kseg.data.coco import records as coco_records
 from kseg.data import open as open_source
+from kseg.data.coco import records as coco_records
 from kseg.errors import DataError
 
 SIZE = (16, 20)

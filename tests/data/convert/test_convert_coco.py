@@ -45,7 +45,9 @@ def test_what_is_known_of_turned_images_goes_with_them(said: str | None, tmp_pat
             assert data.open(out).stored("train", 0)[0].mask.shape == foreign.SIZE  # type: ignore[attr-defined]
     # A second picture of a quarter turn, labelled as it is shown.
     _turned(train, "10.jpg", 6, foreign.SIZE[::-1])
-    document["images"].append({"id": 10, "file_name": "10.jpg", "height": foreign.SIZE[0], "width": foreign.SIZE[1]})
+    document["images"].append(
+        {"id": 10, "file_name": "10.jpg", "height": foreign.SIZE[0], "width": foreign.SIZE[1]}
+    )
     if said is None:
         (root / "annotations" / "instances_train2017.json").write_text(json.dumps(document))
         done = data.convert(root, "coco", tmp_path / "told")
@@ -63,5 +65,8 @@ def test_boxes_only_are_left_out_and_counted(tmp_path: Path) -> None:
     done = data.convert(tmp_path / "from", "coco", tmp_path / "out")
     assert done.dropped["annotations that cover no pixel (boxes, or polygons of two points)"] == 1
     written = json.loads((tmp_path / "out" / "instances_train.json").read_text())
-    assert [(entry["category_id"], entry.get("area")) for entry in written["annotations"]] == [(7, 12.0), (7, None)]
+    assert [(entry["category_id"], entry.get("area")) for entry in written["annotations"]] == [
+        (7, 12.0),
+        (7, None),
+    ]
     assert data.check(tmp_path / "out").ok

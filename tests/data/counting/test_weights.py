@@ -15,9 +15,9 @@ from kseg.data import check
 from kseg.data import open as open_source
 from kseg.data.counting import counts as counts_module
 from kseg.data.counting.counts import ClassCounts, count_classes, count_masks, id_counts, survey
+from kseg.data.counting.weights import SCHEMES, class_weights
 from kseg.data.sample import evenly, masks_of
 from kseg.data.threads import parallel
-from kseg.data.counting.weights import SCHEMES, class_weights
 from kseg.errors import DataError, UsageError
 
 counts_of = st.lists(st.integers(0, 10**9), min_size=1, max_size=30).filter(any)
@@ -138,7 +138,10 @@ def test_count_classes_of_a_folder(tmp_path):
 def test_the_check_the_command_and_training_count_the_same(tmp_path, monkeypatch):
     """One count: of a folder with label maps and of one with instances, beyond what a survey looks at too."""
     monkeypatch.setattr(counts_module, "SURVEYED", 3)
-    coco = [{"category_id": 9, "segmentation": box(1, 1, 8, 8)}, {"category_id": 3, "segmentation": box(4, 4, 3, 3)}]
+    coco = [
+        {"category_id": 9, "segmentation": box(1, 1, 8, 8)},
+        {"category_id": 3, "segmentation": box(4, 4, 3, 3)},
+    ]
     for folder in (make_folder(tmp_path / "maps", count=8), make_coco(tmp_path / "coco", coco)):
         source = open_source(folder, cache_dir=tmp_path / "cache")
         samples = source.samples("train")

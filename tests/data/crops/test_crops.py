@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from kseg.boxes import iou
 from kseg.data import Batches, Sample
 from kseg.data.crops.cropping import ObjectCrops, ProposalCrops, argument_names, crops
-from kseg.data.instances import stack
 from kseg.data.crops.objects import objects
-from kseg.boxes import iou
+from kseg.data.instances import stack
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 

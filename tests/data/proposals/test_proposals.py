@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kseg.data.pictures.images import read_image
 from kseg.boxes import iou
+from kseg.data.pictures.images import read_image
 from kseg.data.proposals import METHODS, Proposer, edge_boxes, propose, proposer, searching
 from kseg.errors import DataError, MissingExtraError, UsageError
 

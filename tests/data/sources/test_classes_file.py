@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from kseg.cli.main import main
-from kseg.data.sources import classes_file
 from kseg.data.pictures.palette import Palette
+from kseg.data.sources import classes_file
 from kseg.errors import DataError, UsageError
 
 GOOD: dict[str, Any] = {

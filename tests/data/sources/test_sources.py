@@ -19,6 +19,7 @@ from kseg.data import instances as instance_masks
 from kseg.data import open as open_source
 from kseg.errors import DataError, KsegError, UsageError
 
+
 def test_samples_hold_the_files_pixels_with_void_as_the_ignore_id(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "d")
     source = data.open(folder, cache_dir=tmp_path / "cache")

@@ -14,9 +14,9 @@ from PIL import Image
 
 from kseg import data
 from kseg.data import check
-from kseg.data.pictures import listing
 from kseg.data import open as open_source
 from kseg.data.counting.counts import count_classes
+from kseg.data.pictures import listing
 from kseg.errors import DataError
 
 SIZE = (20, 23)

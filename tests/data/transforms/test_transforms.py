@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.augment import Augment
+from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.resize import Resize, fitted_size, resize_image, resize_mask
 from kseg.errors import UsageError
 from kseg.spec import Normalization

@@ -18,7 +18,7 @@ def test_corner_and_size_to_two_corners() -> None:
 
 def test_boxes_of_ids_are_those_of_their_pixels_on_any_layer() -> None:
     rng = np.random.default_rng(0)
-    layers = np.where(rng.random((2, 9, 12)) < 0.1, rng.integers(1, 8, (2, 9, 12)), 0)
+    layers = np.where(rng.random((2, 9, 12)) < 0.4, rng.integers(1, 8, (2, 9, 12)), 0)
     layers[layers == 4] = 0
     boxes = of_ids(layers, 9)
     assert boxes.dtype == np.int32

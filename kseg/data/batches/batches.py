@@ -97,8 +97,8 @@ class Batches(keras.utils.PyDataset):
         cache: keep decoded images in memory: `"memory"` all, `"none"` none, `"auto"` while they fit into a
             quarter of the memory that is free at the start.
         encode: what makes the target of a sample, called last: `encode(sample) -> array`, or arrays by name,
-            of the same shapes and types for all samples; they are stacked. It must not change the sample, and
-            is called by several threads. Where its attribute `needs_instances` is False, samples have none.
+            of the same shapes and types for every sample; they are stacked. It is called by several threads
+            and must not change the sample. Where its attribute `needs_instances` is False, samples have none.
             Default: the mask as int32.
 
     Attributes:

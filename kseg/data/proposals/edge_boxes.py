@@ -75,13 +75,6 @@ def _forest_edges(image: NDArray[np.uint8], model: str) -> tuple[NDArray[np.floa
     return forest.edgesNms(edges, normals), normals
 
 
-def _forest_edges(image: NDArray[np.uint8], model: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    forest = _forest(model)
-    edges = forest.detectEdges(image.astype(np.float32) / 255)
-    normals = forest.computeOrientation(edges)
-    return forest.edgesNms(edges, normals), normals
-
-
 @functools.lru_cache(maxsize=1)
 def _forest(model: str) -> Any:
     try:

@@ -18,7 +18,7 @@ from kseg.data.pictures import images as image_files
 from kseg.data.pictures.orientation import Frame, truth_orientation, turn
 from kseg.data.sample import Sample
 from kseg.data.sources.folder import FolderSource, Item
-from kseg.data.sources.source import Options
+from kseg.data.sources.source import NO_OPTIONS, Options
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
@@ -51,8 +51,7 @@ class CocoFolder(FolderSource):
     checked_by = "kseg.data.checking.coco:check_coco"
     with_instances = True
 
-    def __init__(self, place: str | Path, options: Options | None = None) -> None:
-        options = options or Options()
+    def __init__(self, place: str | Path, options: Options = NO_OPTIONS) -> None:
         path = self._place(place, options)
         if options.palette is not None or options.id_map is not None:
             raise UsageError(

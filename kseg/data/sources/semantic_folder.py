@@ -19,7 +19,7 @@ from kseg.data.pictures.palette import Palette, PaletteLike
 from kseg.data.sample import Sample
 from kseg.data.sources import classes_file
 from kseg.data.sources.folder import FolderSource, Item
-from kseg.data.sources.source import Options
+from kseg.data.sources.source import NO_OPTIONS, Options
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
@@ -73,8 +73,7 @@ class SemanticFolder(FolderSource):
     kind = "semantic"
     checked_by = "kseg.data.checking.semantic:check_semantic"
 
-    def __init__(self, place: str | Path, options: Options | None = None) -> None:
-        options = options or Options()
+    def __init__(self, place: str | Path, options: Options = NO_OPTIONS) -> None:
         path = self._place(place, options)
         file = path / classes_file.FILE
         values = self._read_classes(path)

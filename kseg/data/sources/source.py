@@ -32,6 +32,9 @@ class Options:
     id_map: Mapping[int, int] | None = None
 
 
+NO_OPTIONS = Options()
+
+
 class Source:
     """An opened data set. A format is one subclass and one row of `kseg.data.sources.formats.FORMATS`.
 

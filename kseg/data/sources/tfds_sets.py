@@ -24,7 +24,7 @@ from kseg.data.cache import builders, examples
 from kseg.data.label_spaces import label_space
 from kseg.data.sample import Sample, Samples
 from kseg.data.sources.reach import unreachable
-from kseg.data.sources.source import Options, Source
+from kseg.data.sources.source import NO_OPTIONS, Options, Source
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Spec
 
@@ -138,8 +138,7 @@ class TfdsSource(Source):
 
     kind = "tfds"
 
-    def __init__(self, place: str, options: Options | None = None) -> None:
-        options = options or Options()
+    def __init__(self, place: str, options: Options = NO_OPTIONS) -> None:
         if options.palette is not None:
             raise UsageError("`palette` is for folders; TFDS masks hold ids (use id_map)")
         name, data_dir, id_map = place, options.data_dir, options.id_map

@@ -70,6 +70,11 @@ def entry(**fields: Any) -> Callable[[Any], object]:
     return lambda values: values["images"][0].update(fields)
 
 
+def taller(kept: int) -> Callable[[Any], object]:
+    """Say that the image is 99 high, and keep its first annotations: a polygon, then an RLE."""
+    return lambda values: (entry(height=99)(values), values.update(annotations=values["annotations"][:kept]))
+
+
 LABELME = ("labelme", foreign.labelme, "walk_001.json")
 SUPER = ("supervisely", foreign.supervisely, "train/ann/a.jpg.json")
 COCO = ("coco", foreign.coco, "annotations/instances_train2017.json")
@@ -225,8 +230,13 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     ),
     "coco: another size": (
         COCO,
-        in_json(COCO[2], entry(height=99)),
+        in_json(COCO[2], taller(1)),
         ["instances_train2017.json", "99x16", "12x16"],
+    ),
+    "coco: another size than that of an RLE": (
+        COCO,
+        in_json(COCO[2], taller(2)),
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "[12, 16]", "[99, 16]"],
     ),
     "coco: image gone": (COCO, in_json(COCO[2], entry(file_name="b.jpg")), ["train2017.json", "'b.jpg'"]),
     "coco: a way out": (

@@ -16,6 +16,7 @@ from kseg.training.config import (
     CACHES,
     CLASS_WEIGHTS,
     CROPS,
+    ENCODER_RATE,
     OPTIMIZERS,
     PRECISIONS,
     RESIZE,
@@ -177,7 +178,10 @@ def _fitting_arguments(group: Any, count: Callable[[str], int]) -> None:
     _add(group, "--optimizer", choices=OPTIMIZERS, help=f"default: {TrainConfig.optimizer}")
     _add(group, "--learning-rate", type=float, metavar="R", help=f"default: {TrainConfig.learning_rate}")
     _add(group, "--momentum", type=float, metavar="M", help=f"of sgd (default: {TrainConfig.momentum})")
-    rules = "factors on the learning rate by variable path, for example '{\"bias$\": 2}'"
+    rules = (
+        "factors on the learning rate by variable path, for example '{\"bias$\": 2}'; default: "
+        f"{ENCODER_RATE} on an encoder with --weights, else none"
+    )
     _add(group, "--lr-multipliers", type=mapping, metavar="JSON", help=rules)
     _add(group, "--weight-decay", type=float, metavar="D", help=f"default: {TrainConfig.weight_decay}")
     _add(group, "--clip-norm", type=float, metavar="G", help="bound on the gradient's norm; default: none")

@@ -14,6 +14,8 @@ from kseg.errors import UsageError, check_choice, did_you_mean
 from kseg.text import printable
 
 SAMPLES_PER_IMAGE = 64
+# A tenth to a third is usual; of these the factor whose outcome is known (docs/provenance.md).
+ENCODER_RATE = 0.3
 SAMPLINGS = ("all", "pixels", "balanced-pixels", "patches", "balanced-patches")
 CROPS = ("objects", "proposals")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -148,7 +150,8 @@ class TrainConfig:
         momentum: of SGD, in [0, 1).
         learning_rate: the peak, after the warm-up.
         lr_multipliers: regular expression -> factor on the learning rate of the variables whose path holds
-            it, for example `{"bias$": 2.0}`; the first that fits counts.
+            it, for example `{"bias$": 2.0}`; the first that fits counts. None given: 0.3 for the layers of an
+            encoder that starts with `weights`; to train it like all others: `{".": 1.0}`.
         weight_decay: decoupled decay, not applied to biases and to normalisation's gamma and beta.
         clip_norm: bound on the norm of the whole gradient. None: no bound.
         schedule: `"cosine"`, `"poly"` (power 0.9) or `"constant"`.

@@ -12,7 +12,7 @@ from kseg import losses, metrics
 from kseg.models import forms
 from kseg.training.averaging import AverageWeights
 from kseg.training.config import TrainConfig
-from kseg.training.multipliers import freeze
+from kseg.training.multipliers import encoder_factors, freeze
 from kseg.training.optimizers import create_optimizer
 from kseg.training.plan import Plan
 from kseg.training.sampling import ForHeads
@@ -55,7 +55,8 @@ def compiled(config: TrainConfig, plan: Plan) -> Fitted:
     patch = forms.patch_form(network)
     if patch is not None and config.on_patches:
         form = patch.model
-    optimizer = create_optimizer(config, plan.total_steps, form.trainable_variables)
+    factors = encoder_factors(form, plan.encoder_rate)
+    optimizer = create_optimizer(config, plan.total_steps, form.trainable_variables, factors)
     loss: Any = _loss(config, plan)
     score: Any = [_score(plan)]
     weights = None

@@ -21,7 +21,12 @@ from kseg.models.shapes import shapes_only
 from kseg.spec import Spec
 from kseg.training.config import Size, TrainConfig, check_step
 from kseg.training.feeding import training_batches, training_samples, validation_batches
-from kseg.training.normalizing import settle_normalization, settle_versions, tell_network
+from kseg.training.normalizing import (
+    settle_encoder_rate,
+    settle_normalization,
+    settle_versions,
+    tell_network,
+)
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.sampling import balancing_weights
 
@@ -75,6 +80,7 @@ class Plan:
         ema: momentum of the averaged weights, 0 for none.
         validated_epochs: epochs (from 1) after which the model is validated.
         data_record: source, fingerprint and counts.
+        encoder_rate: factor on the learning rate of the layers that start with pretrained weights.
         precision: dtype policy.
         precision_reason: why this policy, in one line.
         jit: Keras' `jit_compile`.
@@ -97,6 +103,7 @@ class Plan:
     ema: float
     validated_epochs: list[int]
     data_record: dict[str, Any]
+    encoder_rate: float
     precision: str
     precision_reason: str
     batch_size: int
@@ -127,6 +134,7 @@ class Plan:
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
             "ema": self.ema,
+            "encoder_rate": self.encoder_rate,
             "precision": self.precision,
             "precision_reason": self.precision_reason,
             "jit_compile": self.jit,
@@ -282,6 +290,7 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         ema=_ema(config, total),
         validated_epochs=sorted({*range(every, config.epochs + 1, every), config.epochs}),
         data_record=_data_record(config, source, split, samples),
+        encoder_rate=settle_encoder_rate(entry, arguments, config, before),
         precision="float32",
         precision_reason="",
         batch_size=config.images_per_step,

@@ -28,6 +28,7 @@ from kseg.training.callbacks import MONITOR, PercentBar, Recorder, SetEpoch, Sto
 from kseg.training.config import TrainConfig
 from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
 from kseg.training.fitted import Fitted, ValidateNetwork, compiled
+from kseg.training.multipliers import encoder_factors
 from kseg.training.plan import Plan
 from kseg.training.reestimate import check_reestimable
 from kseg.training.settle import explained, settle
@@ -94,6 +95,11 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         say(f"{finding.level}: {finding.line()}")
     say(f"precision {plan.precision}: {plan.precision_reason}")
     say(f"XLA {'on' if plan.jit else 'off'}: {plan.jit_reason}")
+    if encoder_factors(fitted.form, plan.encoder_rate):
+        say(
+            f"encoder at {plan.encoder_rate:g} of the learning rate, as it starts pretrained "
+            f"({config.weights}); other factors: --lr-multipliers"
+        )
     # From here on there is a run folder: every wrong argument was found before.
     if not _claim(run, lock, before):
         say(f"{run} cannot be locked on this file system: start no second training in it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -116,37 +117,46 @@ def test_other_runs_do_not_say_it(squares: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "run.json").read_text())["resolved"]["encoder_rate"] == 1
 
 
-def interrupted(out: Path, wanted: TrainConfig) -> dict[str, Any]:
-    """Stop a run behind its first epoch; return its record."""
+@pytest.fixture(scope="module")
+def interrupted(squares: Path, weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped behind its first epoch."""
+    out = tmp_path_factory.mktemp("interrupted") / "run"
 
     def stop(line: str) -> None:
         if line.startswith("epoch 1/"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(wanted, stop)
-    return json.loads((out / "run.json").read_text())
+        train(config(squares, out, weights=weights, **FCN), stop)
+    return out
+
+
+def recorded_as(interrupted: Path, out: Path, rate: Any) -> None:
+    """Copy the interrupted run, with another factor in its record; None: without one."""
+    shutil.copytree(interrupted, out)
+    record = json.loads((out / "run.json").read_text())
+    record["resolved"]["encoder_rate"] = rate
+    if rate is None:
+        del record["resolved"]["encoder_rate"]
+    (out / "run.json").write_text(json.dumps(record))
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(
-    finished: tuple[Path, list[str]], squares: Path, tmp_path: Path, weights: str
+    finished: tuple[Path, list[str]], interrupted: Path, squares: Path, tmp_path: Path, weights: str
 ) -> None:
-    interrupted(tmp_path / "run", config(squares, tmp_path / "run", weights=weights, **FCN))
-    train(config(squares, tmp_path / "run", weights=weights, resume=True, **FCN), quiet)
-    assert_same_training(finished[0], tmp_path / "run")
+    out = tmp_path / "run"
+    recorded_as(interrupted, out, ENCODER_RATE)
+    train(config(squares, out, weights=weights, resume=True, **FCN), quiet)
+    assert_same_training(finished[0], out)
 
 
 @pytest.mark.parametrize("recorded", [None, 0.2])
 def test_a_resumed_run_keeps_what_it_was_started_with(
-    squares: Path, tmp_path: Path, weights: str, recorded: float | None
+    interrupted: Path, squares: Path, tmp_path: Path, weights: str, recorded: float | None
 ) -> None:
     """Records of before there was a factor have none: their encoders learn like all others."""
     out = tmp_path / "run"
-    record = interrupted(out, config(squares, out, weights=weights, **FCN))
-    record["resolved"].pop("encoder_rate")
-    if recorded is not None:
-        record["resolved"]["encoder_rate"] = recorded
-    (out / "run.json").write_text(json.dumps(record))
+    recorded_as(interrupted, out, recorded)
     said: list[str] = []
     train(config(squares, out, weights=weights, resume=True, **FCN), said.append)
     assert [line[:17] for line in said if line.startswith("encoder at")] == (
@@ -157,12 +167,10 @@ def test_a_resumed_run_keeps_what_it_was_started_with(
 
 @pytest.mark.parametrize(("rate", "message"), [("slow", "expected a number"), (-1.0, "positive number")])
 def test_a_record_with_another_thing_for_a_factor_is_refused(
-    squares: Path, tmp_path: Path, weights: str, rate: Any, message: str
+    interrupted: Path, squares: Path, tmp_path: Path, weights: str, rate: Any, message: str
 ) -> None:
     out = tmp_path / "run"
-    record = interrupted(out, config(squares, out, weights=weights, **FCN))
-    record["resolved"]["encoder_rate"] = rate
-    (out / "run.json").write_text(json.dumps(record))
+    recorded_as(interrupted, out, rate)
     with pytest.raises(UsageError, match=message):
         train(config(squares, out, weights=weights, resume=True, **FCN), quiet)
 
@@ -179,9 +187,6 @@ def test_frozen_layers_have_no_factor(weights: str) -> None:
 
 def test_images_are_normalised_as_the_weights_expect(squares: Path, tmp_path: Path) -> None:
     weights = network_file(tmp_path / "lite.keras", "efficientnetlite0")
-    wanted = config(
-        squares, tmp_path / "run", weights=weights, **{**FCN, "encoder": "efficientnetlite0", "epochs": 1}
-    )
-    train(wanted, quiet)
-    normalization = kseg.saving.read_spec(tmp_path / "run" / "model.keras").normalization
+    wanted = config(squares, tmp_path, weights=weights, **{**FCN, "encoder": "efficientnetlite0"})
+    normalization = make_plan(wanted, None, quiet).spec.normalization
     assert (normalization.mean, normalization.std) == ((127.0,) * 3, (128.0,) * 3)

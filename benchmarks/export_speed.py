@@ -47,6 +47,7 @@ CRF = {"iterations": 3, "test_iterations": 5, "window": 7, "stride": 2}
 # Name: network, arguments, input size, what int8 leaves in float. As in recipes/*.
 NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int], str | None]] = {
     "ResUNet": ("resunet", {}, SIZE, None),
+    "ResUNet, EfficientNet-Lite0": ("resunet", {"encoder": "efficientnetlite0"}, SIZE, None),
     "FCN-8s, MobileNetV3": ("fcn8s", {"encoder": "mobilenetv3"}, SIZE, ROAD),
     "FCN-8s, MobileNetV3, all in int8": ("fcn8s", {"encoder": "mobilenetv3"}, SIZE, None),
     "LR-ASPP": ("lraspp", {"encoder": "mobilenetv3"}, SIZE, ROAD),

@@ -50,7 +50,8 @@ def build(
         **options: what this encoder understands, for example `output_stride=16` for mobilenetv3.
 
     Returns:
-        Features by stride in rising order, for example `{2: ..., 4: ..., 8: ..., 16: ..., 32: ...}`.
+        Features by stride in rising order, for example `{2: ..., 4: ..., 8: ..., 16: ..., 32: ...}`. Layers
+        that were given weights have the attribute `pretrained`, by which training knows them.
 
     Raises:
         UsageError: unknown name or option, or a width that this encoder does not have.
@@ -157,3 +158,4 @@ def _assign(key: str, stack: Stack, weights: Weights, given: Mapping[str, list[n
                 f"{[tuple(v.shape) for v in layer.weights]}. Received: {found}"
             )
         layer.set_weights(values)
+        layer.pretrained = True

@@ -43,6 +43,13 @@ class NotAveraged(Protocol):
     def not_averaged(self) -> Sequence[keras.Variable]: ...
 
 
+@runtime_checkable
+class Pretrained(Protocol):
+    """Has weights that were learned elsewhere, where `pretrained` is true."""
+
+    pretrained: bool
+
+
 def adapting(model: keras.Model) -> list[Any]:
     """Return the layers that `Adapts` tells of, in the order of the graph."""
     return [layer for layer in model.layers if isinstance(layer, Adapts) and layer.adapts]
@@ -65,3 +72,8 @@ def not_averaged(model: keras.Model) -> Iterator[keras.Variable]:
             yield from layer.not_averaged
         if isinstance(layer, keras.Model):
             yield from not_averaged(layer)
+
+
+def pretrained(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers that `Pretrained` tells of."""
+    return [layer for layer in model.layers if isinstance(layer, Pretrained) and layer.pretrained]

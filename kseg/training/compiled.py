@@ -11,7 +11,7 @@ from keras import ops
 from kseg.models import forms
 from kseg.training.config import TrainConfig
 from kseg.training.goal import Goal
-from kseg.training.multipliers import freeze
+from kseg.training.multipliers import encoder_factors, freeze
 from kseg.training.optimizers import create_optimizer
 from kseg.training.precision import dtype_policy
 from kseg.training.sampling import ForHeads
@@ -105,7 +105,8 @@ class Networks:
     def _compile(self, built: Compiled, settled: Settled) -> Compiled:
         config, goal, network, form = self._config, self._ground.goal, built.network, built.form
         with dtype_policy(settled.precision):
-            optimizer = create_optimizer(config, settled.total_steps, form.trainable_variables)
+            factors = encoder_factors(form, settled.encoder_rate)
+            optimizer = create_optimizer(config, settled.total_steps, form.trainable_variables, factors)
             loss: Any = goal.loss(settled)
             score: Any = goal.metrics(settled)
             weights = None

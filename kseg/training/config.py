@@ -25,6 +25,8 @@ from kseg.training.optimizers import OPTIMIZERS, SCHEDULES
 from kseg.training.precision import AUTO, PRECISIONS, XLA
 from kseg.training.tracking import TRACKERS
 
+# A tenth to a third is usual; of these the factor whose outcome is known (docs/provenance.md).
+ENCODER_RATE = 0.3
 Size = tuple[int, int]
 
 # Beyond these a value is a slip of the keyboard. float32 ends at 3e38, and squares of a rate are taken.
@@ -179,7 +181,8 @@ class TrainConfig:
     momentum: float = _fitting("of sgd", 0.9, metavar="M", bounds=Range(0, 1, below=True))
     lr_multipliers: Mapping[str, float] = _fitting(
         "factors on the learning rate of the variables whose path holds a regular expression, for example "
-        "'{\"bias$\": 2}'; the first that fits counts",
+        "'{\"bias$\": 2}'; the first that fits counts; default: 0.3 for an encoder that starts with `weights`, "
+        "else none ('{\".\": 1}': none for it either)",
         {},
         metavar="JSON",
     )

@@ -42,6 +42,19 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
     return found
 
 
+def encoder_factors(network: keras.Model, factor: float) -> dict[str, float]:
+    """Return `factor` for each variable that is trained from pretrained weights, by its path; none for 1.
+
+    Args:
+        network: layers whose weights `kseg.encoders.build` loaded have the attribute `pretrained`.
+        factor: on the learning rate of these.
+    """
+    if factor == 1:
+        return {}
+    layers = pretrained(network)
+    return {variable.path: factor for layer in layers for variable in layer.trainable_variables}
+
+
 def _search(rule: str, text: str) -> bool:
     try:
         return re.search(rule, text) is not None

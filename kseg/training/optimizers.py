@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kseg.errors import UsageError
@@ -36,7 +36,10 @@ def warmup_steps(config: TrainConfig, total_steps: int) -> int:
 
 
 def create_optimizer(
-    config: TrainConfig, total_steps: int, variables: Sequence[keras.Variable]
+    config: TrainConfig,
+    total_steps: int,
+    variables: Sequence[keras.Variable],
+    usual_factors: Mapping[str, float] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Return the optimiser with its schedule; weight decay leaves biases and normalisation alone.
 
@@ -44,6 +47,7 @@ def create_optimizer(
         config: the arguments of the run.
         total_steps: steps of the whole run, which the schedule is stretched over.
         variables: the trainable variables of the network.
+        usual_factors: on the learning rate, by variable path, where the config has no `lr_multipliers`.
     """
     import keras
 
@@ -62,8 +66,10 @@ def create_optimizer(
         options |= {"momentum": config.momentum, "nesterov": True}
     elif config.optimizer == "adamw":
         options["weight_decay"] = config.weight_decay
-    if config.lr_multipliers:
-        kind = with_multipliers(kind, multipliers(config.lr_multipliers, variables))
+    given = config.lr_multipliers
+    factors = multipliers(given, variables) if given else usual_factors
+    if factors:
+        kind = with_multipliers(kind, factors)
     optimizer = kind(**options)
     # By variable, not by name: on TensorFlow Keras matches names against the whole path of a variable.
     optimizer.exclude_from_weight_decay(var_list=[item for item in variables if item.name in NOT_DECAYED])

@@ -60,6 +60,7 @@ class Resolved(records.Record, frozen=True):
     # Records of 0.1 have none of these.
     jit_compile: bool | Literal["auto"] = False
     jit_reason: records.Text = ""
+    encoder_rate: float = 1.0
     batch_size: records.Count | None = None
     batch_reason: records.Text = ""
 

@@ -25,7 +25,12 @@ from kseg.training.config import AUTO, Size, TrainConfig, check_step
 from kseg.training.feeds import Feeds, training_samples
 from kseg.training.goal import Goal, goal_of
 from kseg.training.precision import LEAST_STEPS
-from kseg.training.starting_weights import settle_normalization, settle_versions, tell_network
+from kseg.training.starting_weights import (
+    settle_encoder_rate,
+    settle_normalization,
+    settle_versions,
+    tell_network,
+)
 
 # Crops of images that are larger than this, or of several sizes, have at most this side.
 CROP_SIDE = 512
@@ -51,6 +56,7 @@ class Known:
         image_size: median height and width of the images in the data; None where crops of objects are trained
             on.
         data_record: source, fingerprint and counts.
+        encoder_rate: factor on the learning rate of the layers that start with pretrained weights.
     """
 
     architecture: str
@@ -59,6 +65,7 @@ class Known:
     crop: Size
     image_size: Size | None
     data_record: dict[str, Any]
+    encoder_rate: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +150,7 @@ class Settled(Known):
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
             "ema": self.ema,
+            "encoder_rate": self.encoder_rate,
             "precision": self.precision,
             "precision_reason": self.precision_reason,
             "jit_compile": self.jit,
@@ -266,6 +274,7 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
         held_out=_held_out(config, goal, source, split, say),
         patch=patch,
         data_record=_data_record(config, source, split, samples),
+        encoder_rate=settle_encoder_rate(entry, arguments, config, before),
     )
 
 

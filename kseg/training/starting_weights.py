@@ -17,7 +17,7 @@ from kseg.models.registry import Entry, describe, from_file, learned, named
 from kseg.models.transfer import transfer
 from kseg.progress import Say
 from kseg.spec import Normalization
-from kseg.training.config import TrainConfig
+from kseg.training.config import ENCODER_RATE, TrainConfig
 
 ADAPT_IMAGES = 64
 
@@ -165,13 +165,40 @@ def adapt(
         say(f"{layer.name}: adapted to {sum(len(batch) for batch in shown)} training images")
 
 
+def settle_encoder_rate(
+    entry: Entry, arguments: Mapping[str, Any], config: TrainConfig, before: Mapping[str, Any] | None
+) -> float:
+    """Return the factor on the learning rate of the layers that start with pretrained weights.
+
+    What they have learned from far more images than a run has should be tuned, not learned anew. 1, that is
+    the rate of all others, when the caller gives factors or the encoder starts from nothing.
+
+    Args:
+        entry: the architecture.
+        arguments: of the network.
+        config: of the run.
+        before: `run.json` of the run to resume, which keeps the factor that it was started with.
+    """
+    if before is not None:
+        # Runs of before there was a factor.
+        return float(before["resolved"].get("encoder_rate", 1.0))
+    starts_pretrained = config.weights is not None and _encoder(entry, arguments) is not None
+    return ENCODER_RATE if starts_pretrained and not config.lr_multipliers else 1.0
+
+
 def _of_encoder(entry: Entry, arguments: Mapping[str, Any], weights: str | None) -> Normalization:
-    encoder = arguments.get("encoder", entry.default_encoder)
+    encoder = _encoder(entry, arguments)
+    return Normalization() if encoder is None else encoders.normalization(encoder, weights)
+
+
+def _encoder(entry: Entry, arguments: Mapping[str, Any]) -> str | None:
+    """Return the encoder of `kseg.encoders` that the network is over, None if it has its own."""
+    given = arguments.get("encoder", entry.default_encoder)
     try:
-        return encoders.normalization(encoder, weights) if encoder else Normalization()
+        return encoders.resolve(given) if given else None
     except UsageError:
         # The model's own name for its own encoder (U-Net's "plain"); the model refuses what nobody knows.
-        return Normalization()
+        return None
 
 
 def _text(normalization: Normalization) -> str:

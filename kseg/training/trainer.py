@@ -36,6 +36,7 @@ from kseg.training.compiled import Compiled, Networks
 from kseg.training.config import TrainConfig
 from kseg.training.divergence import StopOnDivergence, TrainingDivergedError
 from kseg.training.feeds import Feeds
+from kseg.training.multipliers import encoder_factors
 from kseg.training.settled import Ground, Settled, look
 from kseg.training.starting_weights import begin
 from kseg.training.trials import Trial, settle
@@ -112,6 +113,11 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         say(f"{finding.level}: {finding.line()}")
     say(f"precision {settled.precision}: {settled.precision_reason}")
     say(f"XLA {'on' if settled.jit else 'off'}: {settled.jit_reason}")
+    if encoder_factors(compiled.form, settled.encoder_rate):
+        say(
+            f"encoder at {settled.encoder_rate:g} of the learning rate, as it starts pretrained "
+            f"({config.weights}); other factors: --lr-multipliers"
+        )
     # From here on there is a run folder: every wrong argument was found before.
     if not _claim(run, lock, before):
         say(f"{run} cannot be locked on this file system: start no second training in it")

@@ -1,4 +1,7 @@
-"""ResUNet: a residual U-shaped network that trains from scratch within an hour on a laptop's processor."""
+"""ResUNet: a residual U-shaped network that trains from scratch within an hour on a laptop's processor.
+
+Its decoder runs over any other encoder, too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from kseg import encoders
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.layers.widths import channels
 from kseg.models.parts.blocks import classify, conv_bn_relu, image_input, load_own_weights
@@ -25,6 +29,18 @@ def _residual(x: Any, filters: int, strides: int, name: str) -> Any:
     x = conv_bn_relu(x, filters, activation=False, name=f"{name}_2")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return layers.ReLU(name=f"{name}_out")(x)
+
+
+def _own_features(x: Any, width: float) -> dict[int, Any]:
+    """Features at strides 2, 4, 8, 16, 32 of the residual encoder."""
+    stem = channels(32, width)
+    x = conv_bn_relu(x, stem, 3, 2, name="stem_1")
+    features = {2: conv_bn_relu(x, stem, name="stem_2")}
+    for stage, count in enumerate(ENCODER, start=1):
+        filters = channels(count, width)
+        x = _residual(features[2**stage], filters, 2, f"encoder{stage}_a")
+        features[2 ** (stage + 1)] = _residual(x, filters, 1, f"encoder{stage}_b")
+    return features
 
 
 def _gate(x: Any, name: str) -> Any:
@@ -46,6 +62,7 @@ def ResUNet(
     width: float = 1.0,
     dropout: float = 0.1,
     name: str | None = None,
+    encoder: str | None = None,
 ) -> keras.Model:
     """Residual U-shaped network for training from scratch on a small set, fast in bfloat16.
 
@@ -54,40 +71,43 @@ def ResUNet(
     stage's width on the coarse grid, bilinear enlargement, skip by concatenation, 3x3. Scored at
     stride 2, enlarged bilinearly.
 
+    With an `encoder`, gate and decoder stand over that one, for example EfficientNet-Lite0 with its ImageNet
+    weights, which was made for int8.
+
     Args:
         input_shape: `(H, W, channels)`; H and W may be None (any size).
         num_classes: number of logits per pixel.
-        weights: None, or the path of a weights file of this network.
+        weights: None, or the path of a weights file of this network; with an `encoder`, those of the encoder:
+            None, `"imagenet"` or a path.
         width: factor on all channel counts.
         dropout: share of the last features that is dropped in training, in [0, 1).
         name: name of the Keras model.
+        encoder: None (the residual one) or a name of `kseg.encoders`.
 
     Returns:
         Functional model: float32 `(B, H, W, channels)` -> float32 logits `(B, H, W, num_classes)`.
 
     Example:
         >>> model = ResUNet(input_shape=(240, 320, 3), num_classes=11)
+        >>> model = ResUNet(num_classes=11, encoder="efficientnetlite0", weights="imagenet")
     """
     image = image_input(input_shape)
     x = PadToStride(32, name="pad")(image)
-    stem = channels(32, width)
-    x = conv_bn_relu(x, stem, 3, 2, name="stem_1")
-    x = conv_bn_relu(x, stem, name="stem_2")
-    skips = [x]
-    for stage, count in enumerate(ENCODER, start=1):
-        filters = channels(count, width)
-        x = _residual(x, filters, 2, f"encoder{stage}_a")
-        x = _residual(x, filters, 1, f"encoder{stage}_b")
-        skips.append(x)
-    x = _gate(skips.pop(), "gate")
+    if encoder is None:
+        features = _own_features(x, width)
+    else:
+        features = encoders.build(encoder, x, weights=weights, width=width)
+    x = _gate(features[32], "gate")
     for stage, count in enumerate(DECODER, start=1):
         filters = channels(count, width)
         x = conv_bn_relu(x, filters, 1, name=f"decoder{stage}_reduce")
         x = BilinearUpsampling(2, name=f"decoder{stage}_upsample")(x)
-        x = layers.Concatenate(name=f"decoder{stage}_skip")([x, skips.pop()])
+        if (stride := 32 >> stage) in features:
+            x = layers.Concatenate(name=f"decoder{stage}_skip")([x, features[stride]])
         x = conv_bn_relu(x, filters, name=f"decoder{stage}")
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
     model = keras.Model(image, classify(x, image, num_classes, 2), name=name or "resunet")
-    load_own_weights(model, weights)
+    if encoder is None:
+        load_own_weights(model, weights)
     return model

@@ -150,17 +150,17 @@ def _measured(policies: tuple[str, ...], known: Any) -> dict[str, Any]:
         rng.integers(0, 2, (images, *size)).astype(np.int32),
     )
 
-    def build(jit: bool) -> Any:
-        model = models.create(name, num_classes=2, **arguments)
-        model.compile("adamw", losses.PixelCrossEntropy(), jit_compile=jit)
+    def build(name_of_policy: str, jit: bool) -> Any:
+        with precision.dtype_policy(name_of_policy):
+            model = models.create(name, num_classes=2, **arguments)
+            model.compile("adamw", losses.PixelCrossEntropy(), jit_compile=jit)
         return model
 
     first = False if known is None else known.jit
-    policy = precision.choose(lambda: build(first), batch, policies=policies)
+    policy = precision.choose(lambda tried: build(tried, first), batch, policies=policies)
 
     def under_policy(jit: bool) -> Any:
-        with precision.dtype_policy(policy.policy):
-            return build(jit)
+        return build(policy.policy, jit)
 
     found = precision.choose_compilation(under_policy, batch) if known is None else known
     return {

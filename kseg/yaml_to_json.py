@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from kseg.errors import require
 
@@ -45,7 +45,7 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {}  # noqa: RUF012  (filled below, for this class alone)
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # filled below, for this class alone
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()

@@ -188,9 +188,9 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     from kseg.training import record
 
     task = tasks.find(models.describe(config.model).task)
-    found = records.convert(
-        result.get(f"val_{task.headline}"), float | None, where=f"'{config.out}', `result` of run.json"
-    )
+    kind: Any = float | None
+    where = f"'{config.out}', `result` of run.json"
+    found = records.convert(result.get(f"val_{task.headline}"), kind, where=where)
     score = "no val split" if found is None else f"val {task.label} {100 * found:.2f} %"
     if not result.get("beats_chance", True):
         chance = 100 * result[f"chance_{task.headline}"]

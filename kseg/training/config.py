@@ -181,8 +181,8 @@ class TrainConfig:
     momentum: float = _fitting("of sgd", 0.9, metavar="M", bounds=Range(0, 1, below=True))
     lr_multipliers: Mapping[str, float] = _fitting(
         "factors on the learning rate of the variables whose path holds a regular expression, for example "
-        "'{\"bias$\": 2}'; the first that fits counts; default: 0.3 for an encoder that starts with `weights`, "
-        "else none ('{\".\": 1}': none for it either)",
+        "'{\"bias$\": 2}'; the first that fits counts; default: 0.3 for an encoder that starts with "
+        "`weights`, else none ('{\".\": 1}': none for it either)",
         {},
         metavar="JSON",
     )
@@ -361,7 +361,8 @@ def hints() -> dict[str, Any]:
 def _given() -> type[records.Record]:
     """Return a record of some arguments: each may be left out."""
     fields = [(name, hint, None) for name, hint in hints().items()]
-    return msgspec.defstruct("Given", fields, bases=(records.Record,), frozen=True, kw_only=True)
+    made: Any = msgspec.defstruct("Given", fields, bases=(records.Record,), frozen=True, kw_only=True)
+    return typing.cast("type[records.Record]", made)
 
 
 def check_value(name: str, value: Any) -> None:

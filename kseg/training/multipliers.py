@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kseg.errors import UsageError, did_you_mean
+from kseg.layers.protocols import pretrained
 from kseg.training.config import check_factors
 
 

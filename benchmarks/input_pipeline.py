@@ -27,7 +27,7 @@ from rich.table import Table
 
 import kseg
 from kseg import data
-from kseg.data.batches import Batches
+from kseg.data.batches.batches import Batches
 
 
 def _loop(batches: Batches) -> int:

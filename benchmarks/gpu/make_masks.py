@@ -8,19 +8,19 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gpu.sample import MASKS
-from kseg.data.sources import SAMPLES, FolderSource
+from kseg.data.sources.embedded import EmbeddedSample
 from kseg.files import atomic
 
 
 def packed() -> dict[str, np.ndarray]:
     """Return name -> mask as bits, row by row, and name/shape -> its (H, W)."""
-    source = FolderSource(SAMPLES / "nuclei", name="sample:nuclei")
+    source = EmbeddedSample("nuclei")
     found = {}
     for split, count in source.splits.items():
         for index in range(count):
-            name, content, _ = source.read(split, index)
-            found[f"{split}/{name}"] = np.packbits(content.mask.astype(bool))
-            found[f"{split}/{name}/shape"] = np.asarray(content.mask.shape, np.int32)
+            sample, _ = source.stored(split, index)
+            found[f"{split}/{sample.name}"] = np.packbits(sample.mask.astype(bool))
+            found[f"{split}/{sample.name}/shape"] = np.asarray(sample.mask.shape, np.int32)
     return found
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kseg.data.images import read_image
-from kseg.data.sources import SAMPLES
+from kseg.data.pictures.images import read_image
+from kseg.data.sources.embedded import SAMPLES
 from kseg.spec import Normalization, Spec
 
 MASKS = Path(__file__).with_name("nuclei_masks.npz")

@@ -9,7 +9,7 @@ from kseg.errors import UsageError
 from kseg.text import printable
 
 if TYPE_CHECKING:
-    from kseg.data.report import Finding, Report
+    from kseg.data.checking.report import Finding, Report
 
 HELP = "Check a data set: unreadable files, sizes, ids, colour masks, class shares, suggested weights."
 EXAMPLE = "kseg check-data path/to/data --json"
@@ -65,7 +65,7 @@ def parse_id_map(text: str | None) -> dict[int, int] | None:
     if text is None:
         return None
     from kseg import records
-    from kseg.data.classes_file import IdMap
+    from kseg.data.sources.classes_file import IdMap
 
     remedy = "Write for example '{\"255\": 1}'"
     return records.parse(text, IdMap, where="Argument --id-map", error=UsageError, remedy=remedy)

@@ -13,7 +13,7 @@ EXAMPLE = "kseg class-weights path/to/data --scheme sqrt_median --mean-one"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from kseg.data.weights import SCHEMES
+    from kseg.data.counting.weights import SCHEMES
 
     parser.add_argument("data", metavar="DIR", help="data folder, tfds:NAME or sample:NAME")
     parser.add_argument(
@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Count, compute and print."""
     from kseg.cli.output import closing_line, print_json, progress
-    from kseg.data import sources
+    from kseg.data.counting.counts import count_classes
+    from kseg.data.counting.weights import check_scheme
     from kseg.data.ids import listed
-    from kseg.data.statistics import count_classes
-    from kseg.data.weights import check_scheme
+    from kseg.data.sources.formats import open as open_source
     from kseg.errors import DataError
 
     check_scheme(args.scheme)
-    source = sources.open(args.data, palette=args.palette, id_map=parse_id_map(args.id_map))
+    source = open_source(args.data, palette=args.palette, id_map=parse_id_map(args.id_map))
     counts = count_classes(
         source, args.split, progress=lambda items, total: progress(items, total, "counting pixels")
     )

@@ -39,7 +39,7 @@ ENCODERS = (
 )
 # Modules of kseg.models with capital names that do not segment.
 _NO_NETWORKS = ("kseg.models.registry", "kseg.models.dcgan")
-# As kseg.data.sources has it, which imports OpenCV.
+# As kseg.data.sources.embedded has it, which imports OpenCV.
 _SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 LOSSES = ("cross_entropy", "dice", "focal", "jaccard", "lovasz", "ohem", "tversky")
 

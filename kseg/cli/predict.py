@@ -116,8 +116,8 @@ def find_images(sources: Sequence[str], out: Path) -> list[Path]:
     Raises:
         DataError: if a source does not exist, or a folder has no image.
     """
-    from kseg.data import listing
-    from kseg.data.images import IMAGE_SUFFIXES
+    from kseg.data.pictures import listing
+    from kseg.data.pictures.images import IMAGE_SUFFIXES
 
     found: dict[Path, None] = {}
     own = out.resolve()
@@ -170,7 +170,7 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
 def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequence[str]) -> dict[str, Any]:
     import numpy as np
 
-    from kseg.data.images import read_image
+    from kseg.data.pictures.images import read_image
 
     image = read_image(path)
     mask = predictor(image)[0]

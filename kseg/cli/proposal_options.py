@@ -94,7 +94,7 @@ def wrap(args: argparse.Namespace, predictor: Any) -> Any:
     """Return `predictor` on proposals when `--proposals` asks for that, else itself."""
     if args.proposals is None:
         return predictor
-    from kseg.inference.proposals import ProposalPredictor
+    from kseg.inference.proposal_predictor import ProposalPredictor
 
     try:
         return ProposalPredictor(predictor, **args.proposals)

@@ -70,7 +70,7 @@ def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
     """Yield the words of each command; the exports are left out whose libraries are not installed."""
     from kseg.cli.report import BENCHMARK
     from kseg.cli.report import EXPORTS as PLACE
-    from kseg.data.sources import SAMPLES
+    from kseg.data.sources.embedded import SAMPLES
 
     run, model = shlex.quote(str(folder)), shlex.quote(str(folder / "model.keras"))
     place, images = shlex.quote(str(folder / PLACE)), shlex.quote(str(SAMPLES / "nuclei" / "images" / "val"))

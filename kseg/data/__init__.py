@@ -12,33 +12,37 @@ from typing import TYPE_CHECKING, Any
 from kseg.errors import load_room
 
 _NAMES = {
-    "open": "sources",
-    "Source": "sources",
-    "Sample": "sources",
-    "Samples": "sources",
+    "open": "sources.formats",
+    "Source": "sources.source",
+    "Sample": "sample",
+    "Samples": "sample",
     "Instances": "instances",
-    "load": "batches",
-    "from_arrays": "batches",
-    "Batches": "batches",
-    "Augment": "transforms",
-    "Resize": "transforms",
-    "preprocess": "normalize",
-    "Palette": "palette",
-    "check": "check",
+    "load": "batches.loading",
+    "from_arrays": "batches.loading",
+    "Batches": "batches.batches",
+    "Augment": "transforms.augment",
+    "Resize": "transforms.resize",
+    "preprocess": "transforms.normalize",
+    "Palette": "pictures.palette",
+    "check": "checking.check",
     "convert": "convert",
-    "class_weights": "weights",
+    "class_weights": "counting.weights",
 }
 
 if TYPE_CHECKING:
-    from kseg.data.batches import Batches, from_arrays, load
-    from kseg.data.check import check
+    from kseg.data.batches.batches import Batches
+    from kseg.data.batches.loading import from_arrays, load
+    from kseg.data.checking.check import check
     from kseg.data.convert import convert
+    from kseg.data.counting.weights import class_weights
     from kseg.data.instances import Instances
-    from kseg.data.normalize import preprocess
-    from kseg.data.palette import Palette
-    from kseg.data.sources import Sample, Samples, Source, open
-    from kseg.data.transforms import Augment, Resize
-    from kseg.data.weights import class_weights
+    from kseg.data.pictures.palette import Palette
+    from kseg.data.sample import Sample, Samples
+    from kseg.data.sources.formats import open
+    from kseg.data.sources.source import Source
+    from kseg.data.transforms.augment import Augment
+    from kseg.data.transforms.normalize import preprocess
+    from kseg.data.transforms.resize import Resize
 
 __all__ = [
     "Augment",
@@ -70,7 +74,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `kseg.data.check` the function: importing the submodule `check` would else put itself there."""
+    """Keeps `kseg.data.convert` the function: importing the room of that name would else put itself there."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _NAMES and isinstance(value, ModuleType)):

@@ -1,9 +1,38 @@
-"""Ids that are no class: what they probably mean and how to repair them."""
+"""Ids of masks: which are classes and void, and what others probably mean and how to repair them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.errors import DataError
+from kseg.spec import Spec
+
+
+def ignore_id(num_classes: int) -> int:
+    """Return the id that void is mapped to: 255, or 65535 beyond 255 classes."""
+    return 255 if num_classes <= 255 else 65535
+
+
+def check_ids(mask: NDArray[np.integer], spec: Spec, where: str) -> None:
+    """Raise DataError if a mask holds ids that are neither classes nor void; `where` is what it is called."""
+    wrong = [int(i) for i in np.unique(mask) if not (0 <= i < spec.num_classes or i == spec.ignore_id)]
+    if wrong:
+        raise DataError(ids_message(wrong, spec, where))
+
+
+def ids_message(wrong: Sequence[int], spec: Spec, where: str) -> str:
+    """Return the line about ids out of range: which, where, and the two likely fixes."""
+    shown = ", ".join(map(str, wrong[:8])) + (", …" if len(wrong) > 8 else "")
+    return (
+        f"{where}: mask ids {shown} are neither classes (0-{spec.num_classes - 1}) nor void "
+        f"({spec.ignore_id}). If the ids mean other classes, give id_map={{{wrong[0]}: class or "
+        f'{spec.ignore_id}}}, or write "id_map" into classes.json; '
+        "if the mask is coded by colour, give palette=[...]. `kseg check-data` lists every file"
+    )
 
 
 def listed(ids: Collection[int], most: int = 12) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kseg.boxes import Boxes, bounds, of_ids
 from kseg.errors import DataError
 
 BACKGROUND = "background"
@@ -55,6 +56,10 @@ class Instances:
         found = np.unique(self.layers)
         return found[found > 0].astype(np.int32)
 
+    def boxes(self) -> Boxes:
+        """Return the int32 `(N, 4)` box of each instance, of its pixels; zeros where it has none."""
+        return of_ids(self.layers, len(self))
+
     def mask(self, instance: int) -> np.ndarray:
         """Return the bool (H, W) mask of one instance id (1..N)."""
         if not 1 <= instance <= len(self):
@@ -64,11 +69,6 @@ class Instances:
     def replace(self, layers: np.ndarray) -> Instances:
         """Return the same instances on transformed layers (L, H', W')."""
         return dataclasses.replace(self, layers=np.ascontiguousarray(layers, dtype=np.int32))
-
-
-def _bounds(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def stack(
@@ -85,7 +85,7 @@ def stack(
     for index, mask in enumerate(masks):
         if not mask.any():
             continue
-        window = _bounds(mask)
+        window = bounds(mask)
         inside = mask[window]
         layer = next((entry for entry in layers if not entry[window][inside].any()), None)
         if layer is None:

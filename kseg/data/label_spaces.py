@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kseg.data.palette import Palette, palette_of_masks
+from kseg.data.pictures.palette import Palette, palette_of_masks
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.spec import Color, Spec, voc_palette
 
@@ -287,7 +287,7 @@ def masks_palette(values: Mapping[str, Any], classes: Sequence[str], ignore_id: 
     """Return the palette that decodes the masks of a filled-in `classes.json`; None when they hold ids.
 
     Raises:
-        DataError: see `kseg.data.palette.palette_of_masks`.
+        DataError: see `kseg.data.pictures.palette.palette_of_masks`.
     """
     palette = palette_of_masks(values, classes, ignore_id)
     if palette is None or "label_space" not in values:

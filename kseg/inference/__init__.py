@@ -3,7 +3,7 @@
 from kseg.inference.ensemble import EnsemblePredictor, EnsembleRuntime
 from kseg.inference.evaluate import evaluate
 from kseg.inference.predictor import Predictor
-from kseg.inference.proposals import ProposalPredictor
+from kseg.inference.proposal_predictor import ProposalPredictor
 from kseg.inference.runtime import Runtime, load_runtime, runtimes
 
 __all__ = [

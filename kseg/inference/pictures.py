@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.images import read_image
+from kseg.data.pictures.images import read_image
 from kseg.errors import UsageError
 
 Picture = NDArray[np.uint8] | str | os.PathLike[str]

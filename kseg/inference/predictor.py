@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.normalize import fill_color, preprocess
-from kseg.data.transforms import fitted_size, resize_image
+from kseg.data.transforms.normalize import fill_color, preprocess
+from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.geometry import pad_to

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.transforms import resize_image
+from kseg.data.transforms.resize import resize_image
 from kseg.inference.geometry import blend_weights, resize_channels, resize_rows, tile_starts
 
 Floats = NDArray[np.float32]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kseg import records
-from kseg.data.weights import SCHEMES as CLASS_WEIGHTS
+from kseg.data.counting.weights import SCHEMES as CLASS_WEIGHTS
 from kseg.errors import UsageError, check_choice, did_you_mean
 from kseg.text import printable
 

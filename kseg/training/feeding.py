@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kseg import data
-from kseg.data.crops import crops
-from kseg.data.normalize import fill_color
+from kseg.data.crops.cropping import crops
+from kseg.data.sample import Mapped
+from kseg.data.transforms.joint import transformed
+from kseg.data.transforms.normalize import fill_color
 from kseg.errors import UsageError
 from kseg.models.forms import PatchForm
 from kseg.spec import Spec
@@ -24,20 +25,9 @@ SAID_EVERY = 100
 T = TypeVar("T")
 
 
-class _Resized(Sequence[Any]):
-    """Samples, each resized when it is read."""
-
-    def __init__(self, samples: Any, resize: Any) -> None:
-        self._samples = samples
-        self._resize = resize
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = self._samples[index]
-        image, mask, _ = self._resize(sample.image, sample.mask)
-        return dataclasses.replace(sample, image=image, mask=mask, instances=None)
+def _resized(samples: Sequence[Any], resize: data.Resize) -> Sequence[Any]:
+    """Return samples, each resized when it is read."""
+    return Mapped(lambda sample: transformed(sample, resize), samples)
 
 
 def _told(say: Callable[[str], None], total: int) -> Callable[[Iterable[T]], Iterator[T]]:
@@ -67,10 +57,10 @@ def training_samples(
         )
         margin = CROP_MARGIN if config.augment else 1.0
         size = (round(crop[0] * margin), round(crop[1] * margin))
-        return _Resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
+        return _resized(found, data.Resize(size, "stretch", ignore_id=spec.ignore_id, fill=fill))
     if spec.resize == "none" or spec.input_size is None:
         return samples
-    return _Resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
+    return _resized(samples, data.Resize(spec.input_size, spec.resize, ignore_id=spec.ignore_id, fill=fill))
 
 
 def training_batches(

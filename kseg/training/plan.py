@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from kseg import data, models
-from kseg.data import conditions
-from kseg.data.statistics import ClassCounts, id_counts
+from kseg.data.checking import conditions
+from kseg.data.counting.counts import ClassCounts, count_masks, survey
+from kseg.data.sample import masks_of
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.fcn_parts import SEMANTIC
 from kseg.models.forms import patch_form
@@ -25,8 +25,6 @@ from kseg.training.normalizing import settle_normalization, settle_versions, tel
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.sampling import balancing_weights
 
-# A survey of so many evenly spaced images knows sizes and class shares well enough.
-SURVEYED = 500
 # Crops of images that are larger than this, or of several sizes, have at most this side.
 CROP_SIDE = 512
 CROP_MULTIPLE = 32
@@ -39,19 +37,6 @@ SETTLED = ("num_classes", "input_shape", "weights", "init_from")
 WHOLE_IMAGES = 4
 # Stretching that changes the aspect ratio by less than this is not seen.
 ASPECT_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Sizes and pixels per class of a split.
-
-    Args:
-        sizes: the distinct (height, width) seen.
-        counts: pixels per class, void left out.
-    """
-
-    sizes: tuple[Size, ...]
-    counts: ClassCounts
 
 
 @dataclass
@@ -134,21 +119,6 @@ class Plan:
             "batch_size": self.batch_size,
             "batch_reason": self.batch_reason,
         }
-
-
-def survey(samples: Any, spec: Spec) -> Survey:
-    """Look at up to 500 evenly spaced samples; at more where these show fewer than two classes."""
-    step = -(-len(samples) // SURVEYED)
-    first = range(0, len(samples), step)
-    sizes = set()
-    counts = ClassCounts(spec.num_classes, spec.ignore_id)
-    for index in (*first, *sorted(set(range(len(samples))) - set(first))):
-        if index not in first and np.count_nonzero(counts.pixels) > 1:
-            break
-        mask = samples[index].mask
-        sizes.add((int(mask.shape[0]), int(mask.shape[1])))
-        counts.add(id_counts(mask))
-    return Survey(tuple(sorted(sizes)), counts)
 
 
 def _require(unmet: conditions.Condition | None) -> None:
@@ -241,7 +211,8 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
     arguments = settle_versions(name, arguments, config, before)
     samples = source.samples(config.train_split, limit=config.limit, instances=config.crops is not None)
     _require(conditions.of_classes(source.spec))
-    seen = survey(samples, source.spec)
+    masks = masks_of(samples)
+    seen = survey(masks, source.spec)
     _require(conditions.of_training(seen.counts, source.spec, config.train_split))
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
@@ -259,8 +230,13 @@ def make_plan(config: TrainConfig, before: Mapping[str, Any] | None, say: Callab
         with shapes_only():
             patch = patch_form(models.create(name, input_shape=(None, None, 3), **arguments))
     trained = training_samples(config, samples, spec, crop, say)
-    # Crops around objects have other shares of the classes than the images they come from.
-    counts = survey(trained, spec).counts if config.crops else seen.counts
+    if config.crops:
+        # Crops around objects have other shares of the classes than the images they come from.
+        counts = survey(masks_of(trained), spec).counts
+    elif config.class_weights == "none" or seen.counts.images == len(masks):
+        counts = seen.counts
+    else:
+        counts = count_masks(masks, spec)
     batches = training_batches(config, trained, spec, crop, patch)
     split = validation_split(config, source.splits)
     steps = len(batches)

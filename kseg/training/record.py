@@ -11,7 +11,7 @@ from typing import Any, Literal
 import keras
 
 from kseg import __version__, files, records
-from kseg.data.sources import source_label
+from kseg.data.sources.source import source_label
 from kseg.errors import UsageError
 from kseg.machine import host
 from kseg.spec import Normalization

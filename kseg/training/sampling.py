@@ -14,9 +14,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.cache import DecodedCache
-from kseg.data.normalize import preprocess
-from kseg.data.statistics import id_counts
+from kseg.data.cache.memory import DecodedCache
+from kseg.data.counting.counts import id_counts
+from kseg.data.sample import Sample
+from kseg.data.transforms.normalize import preprocess
 from kseg.errors import DataError, UsageError
 from kseg.layers.mirror import mirrored
 from kseg.models.forms import MAIN, Head
@@ -89,16 +90,12 @@ class CentreSampler:
         check_classes(self.classes, spec, len(samples))
 
     def _count(self, index: int) -> NDArray[np.int64]:
-        mask = self.read(index)[2]
+        mask = self.read(index).mask
         return np.bincount(mask[mask < self.spec.num_classes].ravel(), minlength=self.spec.num_classes)
 
-    def read(self, index: int) -> tuple[str, NDArray[np.uint8], NDArray[Any]]:
-        """Return (name, image, mask) of one sample, from memory where it fits."""
-        return self._cache.get(index, self._decode)
-
-    def _decode(self, index: int) -> tuple[str, NDArray[np.uint8], NDArray[Any]]:
-        sample = self.samples[index]
-        return sample.name, sample.image, sample.mask
+    def read(self, index: int) -> Sample:
+        """Return one sample, from memory where it fits."""
+        return self._cache.get(index, self.samples.__getitem__)
 
     def draw(self, count: int, rng: np.random.Generator) -> Centres:
         """Return `(count, 4)` rows of (image, row, column, class), the class being the label there.
@@ -115,7 +112,7 @@ class CentreSampler:
         for row, label in enumerate(wanted):
             pixels = self.counts[:, label]
             image = int(rng.choice(len(pixels), p=pixels / pixels.sum()))
-            mask = self.read(image)[2]
+            mask = self.read(image).mask
             # The n-th pixel of the class in row order.
             place = np.flatnonzero(mask.ravel() == label)[rng.integers(pixels[image])]
             rows[row] = (image, *divmod(int(place), mask.shape[1]), label)
@@ -175,7 +172,7 @@ class PatchBatches(keras.utils.PyDataset):
         patches = np.empty((self.batch_size, self.size, self.size, 3), np.uint8)
         flips = rng.random(self.batch_size) < self.flip
         for position, (image, row, column, _) in enumerate(centres):
-            pixels = self.sampler.read(int(image))[1]
+            pixels = self.sampler.read(int(image)).image
             # In a mirrored patch of even size the centre is the other one of the two in the middle.
             at = self.size - 1 - self.centre if flips[position] else self.centre
             rows = mirrored(np.arange(row - self.centre, row - self.centre + self.size), pixels.shape[0])

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from kseg.data.statistics import ClassCounts, id_counts
+from kseg.data.counting.counts import ClassCounts, id_counts
 from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.locks import FILE as LOCK

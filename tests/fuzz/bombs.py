@@ -71,7 +71,7 @@ def _members(kind: str, name: str, stated: int | None) -> Callable[[Place], obje
 
 def _picture(kind: str) -> Callable[[Place], object]:
     def act(place: Place) -> object:
-        from kseg.data.images import decode_image
+        from kseg.data.pictures.images import decode_image
 
         good = bytearray(targets_files.PICTURES[kind][0])
         if kind == "png":
@@ -92,7 +92,7 @@ def _picture(kind: str) -> Callable[[Place], object]:
 
 
 def _text_chunk(place: Place) -> object:
-    from kseg.data.images import decode_image
+    from kseg.data.pictures.images import decode_image
 
     chunks = targets_files._png_parts(targets_files.PICTURES["png"][0])
     text = b"Comment\0\0" + zlib.compress(bytes(300_000_000), 1)
@@ -122,14 +122,14 @@ def _must_report(report: Any) -> None:
 
 def _coco(segmentation: Any, **image: int) -> Callable[[Place], object]:
     def act(place: Place) -> object:
-        from kseg.data.folders import read_folder
+        from kseg.data import open as open_source
 
         root = place.once("coco", lambda: targets_data.coco(place.folder / "coco"))
         values = json.loads(json.dumps(targets_data.COCO))
         values["annotations"] = [{**values["annotations"][0], "segmentation": segmentation}]
         values["images"] = [{**entry, **image} for entry in values["images"]]
         (root / "instances_train.json").write_text(json.dumps(values))
-        folder = read_folder(root)
+        folder = open_source(root)
         for items in folder.items.values():
             for item in items:
                 assert folder.read(item).mask.shape == targets_data.SIZE

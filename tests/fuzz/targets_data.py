@@ -14,8 +14,8 @@ from mutators_json import mutate
 from PIL import Image
 
 from kseg.data import check
-from kseg.data.folders import read_folder
-from kseg.data.palette import Palette
+from kseg.data import open as open_source
+from kseg.data.pictures.palette import Palette
 from kseg.errors import KsegError
 
 SIZE = (16, 20)
@@ -85,7 +85,7 @@ def _refused(act: Callable[[], Any]) -> bool:
 
 
 def _read(root: Path) -> None:
-    folder = read_folder(root)
+    folder = open_source(root)
     for items in folder.items.values():
         for item in items:
             content = folder.read(item)

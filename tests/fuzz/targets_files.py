@@ -87,7 +87,7 @@ def spoil_picture(kind: str, seeds: dict[str, bytes], number: int) -> bytes:
 
 def read_picture(kind: str, bad: bytes, place: Place) -> str:
     """Read as photo and as mask; sizes must agree, and a PNG must not differ where its checksums tell."""
-    from kseg.data import images
+    from kseg.data.pictures import images
 
     path = place.folder / f"x.{kind}"
     path.write_bytes(bad)
@@ -108,7 +108,7 @@ def read_picture(kind: str, bad: bytes, place: Place) -> str:
 
 def _same_pixels(bad: bytes, image: Any, mask: Any) -> None:
     """Compare what was read of a PNG with a wrong checksum with what any of the good ones holds."""
-    from kseg.data import images
+    from kseg.data.pictures import images
 
     goods = [images.decode_image(good, "x") for good in PICTURES["png"]]
     if image is not None and not any(np.array_equal(image, good) for good in goods):
@@ -225,7 +225,7 @@ def attack_converter(format: str, bad: bytes, place: Place) -> str:
     import foreign
 
     from kseg import data
-    from kseg.data.folders import read_folder
+    from kseg.data import open as open_source
 
     good, root, out = place.folder / "good", place.folder / "source", place.folder / "out"
     place.once("good", lambda: getattr(foreign, format)(good))
@@ -254,7 +254,7 @@ def attack_converter(format: str, bad: bytes, place: Place) -> str:
         if out.exists():
             raise WrongResult(f"refused, and {out.name} is there: {sorted(out.iterdir())}")
         return said
-    folder = read_folder(out)
+    folder = open_source(out)
     for item in (item for items in folder.items.values() for item in items):
         content = folder.read(item)
         ids = set(np.unique(content.mask).tolist()) - {*range(folder.spec.num_classes), folder.spec.ignore_id}

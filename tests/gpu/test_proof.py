@@ -24,16 +24,16 @@ def proof(folder: Path, minutes: float, *, rehearsal: bool = True) -> Proof:
 
 def test_the_masks_that_travel_are_the_samples_own() -> None:
     pytest.importorskip("pycocotools")
-    from kseg.data.sources import SAMPLES, FolderSource
+    from kseg.data.sources.embedded import EmbeddedSample
 
-    source = FolderSource(SAMPLES / "nuclei", name="sample:nuclei")
+    source = EmbeddedSample("nuclei")
     for split in ("train", "val"):
         mine = {item.name: item for item in sample.samples(split)}
         assert len(mine) == source.splits[split]
         for index in range(0, len(mine), 5):
-            name, content, _ = source.read(split, index)
-            np.testing.assert_array_equal(mine[name].mask, content.mask)
-            np.testing.assert_array_equal(mine[name].image, content.image)
+            found, _ = source.stored(split, index)
+            np.testing.assert_array_equal(mine[found.name].mask, found.mask)
+            np.testing.assert_array_equal(mine[found.name].image, found.image)
     with np.load(sample.MASKS) as stored:
         assert set(stored.files) == set(make_masks.packed())
 

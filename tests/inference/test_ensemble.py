@@ -18,7 +18,7 @@ from kseg.inference.ensemble import (
     combine,
     renormalize,
 )
-from kseg.inference.proposals import ProposalPredictor
+from kseg.inference.proposal_predictor import ProposalPredictor
 from kseg.spec import Normalization, Spec
 
 VOC = Spec(classes=("background", "cat", "dog"), normalization=RAW)

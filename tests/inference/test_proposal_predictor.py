@@ -17,7 +17,7 @@ from kseg.data import Sample
 from kseg.errors import UsageError
 from kseg.inference import Predictor, evaluate
 from kseg.inference.ensemble import EnsembleRuntime
-from kseg.inference.proposals import MIN_SIDE, ProposalPredictor
+from kseg.inference.proposal_predictor import MIN_SIDE, ProposalPredictor
 from kseg.spec import Spec
 
 VOC = Spec(classes=("background", "cat", "dog"), normalization=RAW)

@@ -13,6 +13,7 @@ from test_train import assert_same_training, config, make_folder
 
 import kseg
 from kseg.cli.main import main
+from kseg.data.counting import counts
 from kseg.errors import DataError, UsageError
 from kseg.training import TrainConfig, train
 from kseg.training.plan import make_plan
@@ -245,3 +246,16 @@ def test_what_a_patch_run_cannot_do_is_said_before_it_starts(
     with pytest.raises(UsageError, match=message):
         train(patches(squares, tmp_path / "run", **changes), quiet)
     assert not (tmp_path / "run").exists()
+
+
+def test_class_weights_of_training_are_those_of_the_command(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where there are more images than the survey of their sizes looks at."""
+    monkeypatch.setattr(counts, "SURVEYED", 2)
+    wanted = config(squares, tmp_path / "run", class_weights="inverse", class_weights_power=0.5)
+    plan = make_plan(wanted, None, quiet)
+    asked = ["class-weights", str(squares), "--scheme", "inverse", "--power", "0.5", "--mean-one", "--json"]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)["weights"]
+    assert plan.class_weights == [round(weight, 6) for weight in told]

@@ -19,7 +19,7 @@ from kseg.data.convert.label_maps import Ade20k, Cityscapes, CvatMasks, KsegFold
 from kseg.data.convert.labelme import Labelme
 from kseg.data.convert.supervisely import Supervisely
 from kseg.data.convert.write import LINKS, Conversion, free_folder, write
-from kseg.data.statistics import Progress
+from kseg.data.threads import Progress
 from kseg.errors import DataError, UsageError, check_choice
 
 __all__ = ["FORMATS", "LINKS", "Conversion", "convert"]

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.folder_base import ignore_id
-from kseg.data.images import IMAGE_SUFFIXES
-from kseg.data.palette import VOID_NAMES, Color
+from kseg.data.ids import ignore_id
+from kseg.data.pictures.images import IMAGE_SUFFIXES
+from kseg.data.pictures.orientation import Drawn
+from kseg.data.pictures.palette import VOID_NAMES, Color
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.text import printable
 
@@ -80,6 +81,7 @@ class Format:
     Attributes:
         classes, colors: names in order of id; one RGB colour each, or empty.
         pictures: what `read` found.
+        drawn: how truths lie on images that an EXIF tag turns, where the format says; None: sizes tell.
         dropped: what cannot be said in a label map and is left out -> how often.
         bad: messages about what `skip_bad` left out.
     """
@@ -92,6 +94,7 @@ class Format:
     classes: tuple[str, ...] = ()
     colors: tuple[Color, ...] = ()
     pictures: list[Picture] = field(default_factory=list)
+    drawn: Drawn | None = None
     dropped: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)

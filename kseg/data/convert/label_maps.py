@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data import images as image_files
 from kseg.data.convert.base import (
     ClassTable,
     Format,
@@ -21,11 +20,12 @@ from kseg.data.convert.base import (
     split_of,
 )
 from kseg.data.convert.labelme import read_lines
-from kseg.data.folder_base import Item
-from kseg.data.folders import SemanticFolder, pair
-from kseg.data.images import ColorMaskError
 from kseg.data.label_spaces import LabelSpace, label_space
-from kseg.data.palette import Palette, parse_color
+from kseg.data.pictures import images as image_files
+from kseg.data.pictures.images import ColorMaskError
+from kseg.data.pictures.palette import Palette, parse_color
+from kseg.data.sources.folder import Item
+from kseg.data.sources.semantic_folder import SemanticFolder, pair
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
@@ -276,8 +276,8 @@ class KsegFolder(LabelMaps):
         entries = [entry for entry in (self.root / "images").iterdir() if not entry.name.startswith(".")]
         flat = any(entry.is_file() for entry in entries)
         self._folder = (_Flat if flat else SemanticFolder)(self.root)
-        spec: Spec = self._folder.spec
-        self.classes, self.colors = spec.classes, spec.palette
+        spec: Spec = self._folder.base_spec
+        self.classes, self.colors, self.drawn = spec.classes, spec.palette, self._folder.drawn
         for split, items in self._folder.items.items():
             self.pictures += [_of_item(item, None if flat else split) for item in items]
 

@@ -22,7 +22,7 @@ from kseg.data.convert.base import (
     plain_files,
     safe_name,
 )
-from kseg.data.images import decode_mask
+from kseg.data.pictures.images import decode_mask
 from kseg.errors import DataError
 from kseg.text import printable
 

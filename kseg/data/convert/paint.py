@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from kseg.data import coco_masks
+from kseg.data.coco import masks as coco_masks
 from kseg.errors import DataError
 
 Point = tuple[float, float]

@@ -25,7 +25,7 @@ from kseg.data.convert.base import (
     safe_name,
     split_of,
 )
-from kseg.data.palette import Color, parse_color
+from kseg.data.pictures.palette import Color, parse_color
 from kseg.errors import DataError
 from kseg.text import printable
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import shutil
@@ -17,11 +16,13 @@ import numpy as np
 from PIL import Image
 
 from kseg import files
-from kseg.data import images as image_files
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Picture
 from kseg.data.convert.coco import Coco
-from kseg.data.statistics import ClassCounts, Progress, id_counts, parallel
+from kseg.data.counting.counts import ClassCounts, id_counts
+from kseg.data.pictures.images import decode_framed
+from kseg.data.pictures.orientation import UPRIGHT, Drawn, Frame
+from kseg.data.threads import Progress, parallel
 from kseg.errors import DataError, UsageError
 
 LINKS = ("copy", "hard", "symlink")
@@ -75,12 +76,18 @@ class Conversion:
 
 @dataclass(frozen=True)
 class _Done:
-    """A picture whose label map lies in the pool."""
+    """A picture whose label map lies in the pool.
+
+    Args:
+        turned: whether its EXIF tag turns it.
+        drawn: how its truth lies on it, if turned, where their sizes tell.
+    """
 
     picture: Picture
     label: Path | None
     counts: dict[int, int]
     turned: bool
+    drawn: Drawn | None
 
 
 def free_folder(out: str | os.PathLike[str], source: Path) -> Path:
@@ -119,11 +126,8 @@ def write(
         pool.mkdir(parents=True)
         done = _label_all(reader, pool, as_instances, progress)
         places, notes = _places(reader, done, shares, seed, group_by)
-        turned = sum(entry.turned for entry in done)
-        if turned:
-            notes.append(
-                f"{turned} images are turned by their EXIF tag; they are kept as they are, tag and all"
-            )
+        drawn, told = _drawn(reader, done)
+        notes += told
         counts = _count(reader, done, places)
         for split in [name for name, entry in counts.items() if not entry.valid]:
             notes.append(
@@ -146,9 +150,9 @@ def write(
         shutil.rmtree(pool)
         if isinstance(reader, Coco) and as_instances:
             for split, pictures in listed.items():
-                (temporary / f"instances_{split}.json").write_bytes(reader.instances_json(pictures))
+                (temporary / f"instances_{split}.json").write_bytes(reader.instances_json(pictures, drawn))
         else:
-            _write_classes(reader, temporary)
+            _write_classes(reader, temporary, drawn)
     kind = "coco" if as_instances else "semantic"
     dropped = {what: count for what, count in reader.dropped.items() if count}
     return Conversion(out, reader.name, kind, reader.classes, counts, dropped, reader.bad, notes)
@@ -172,7 +176,8 @@ def _label_all(reader: Format, pool: Path, as_instances: bool, progress: Progres
     def one(numbered: tuple[int, Picture]) -> _Done | DataError:
         number, picture = numbered
         try:
-            size, stored = _sizes(picture)
+            frame = _frame(picture)
+            size, stored = frame.shown, frame.stored
             try:
                 label = reader.label(picture, size)
             except DataError:
@@ -193,7 +198,11 @@ def _label_all(reader: Format, pool: Path, as_instances: bool, progress: Progres
         if not as_instances:
             target = pool / f"{number}.png"
             Image.fromarray(label.astype(np.uint8 if reader.void <= 255 else np.uint16)).save(target)
-        return _Done(picture, target, id_counts(label), stored != size)
+        turned = frame.orientation != UPRIGHT
+        drawn: Drawn | None = None
+        if turned and size != stored:
+            drawn = "as_shown" if label.shape == size else "as_stored"
+        return _Done(picture, target, id_counts(label), turned, drawn)
 
     total = len(reader.pictures)
     results = parallel(one, enumerate(reader.pictures))
@@ -211,18 +220,35 @@ def _label_all(reader: Format, pool: Path, as_instances: bool, progress: Progres
     return done
 
 
-def _sizes(picture: Picture) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Decode the image: its size as looked at, and as stored (the other way round after a quarter turn)."""
+def _frame(picture: Picture) -> Frame:
+    """Decode the image, as a whole one only is converted; return how it lies in its file."""
     data = picture.embedded
     if data is None:
         try:
             data = Path(picture.source).read_bytes()
         except OSError as error:
             raise DataError(f"'{picture.source}' cannot be read: {error.strerror or error}") from error
-    shape = image_files.decode_image(data, picture.source).shape
-    size = (shape[0], shape[1])
-    with Image.open(io.BytesIO(data)) as header:
-        return size, (header.height, header.width)
+    return decode_framed(data, picture.source)[1]
+
+
+def _drawn(reader: Format, done: Sequence[_Done]) -> tuple[Drawn | None, list[str]]:
+    """Return how truths lie on images that are turned by their EXIF tag, and sentences on that.
+
+    The format says it, or all images whose sizes tell say the same; then it holds for the others too.
+    """
+    turned = [entry for entry in done if entry.turned]
+    if not turned:
+        return None, []
+    notes = [f"{len(turned)} images are turned by their EXIF tag; they are kept as they are, tag and all"]
+    told = {entry.drawn for entry in turned if entry.drawn is not None}
+    drawn = reader.drawn or (told.pop() if len(told) == 1 else None)
+    unknown = sum(entry.drawn is None for entry in turned)
+    if drawn is None and unknown:
+        notes.append(
+            f"nothing tells whether the truth of {unknown} of them is turned too: write "
+            '"mask_orientation": "as_shown" or "as_stored" where `kseg check-data` says'
+        )
+    return drawn, notes
 
 
 def _places(
@@ -296,10 +322,12 @@ def _put_image(picture: Picture, target: Path, link: str) -> None:
         shutil.copyfile(picture.image, target)
 
 
-def _write_classes(reader: Format, folder: Path) -> None:
+def _write_classes(reader: Format, folder: Path, drawn: Drawn | None) -> None:
     values: dict[str, Any] = {"classes": list(reader.classes), "void_id": reader.void}
     if reader.colors:
         values["palette"] = [list(color) for color in reader.colors]
+    if drawn is not None:
+        values["mask_orientation"] = drawn
     (folder / "classes.json").write_text(
         json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

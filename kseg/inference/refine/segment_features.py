@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.data.normalize import preprocess
-from kseg.data.transforms import fitted_size, resize_image
+from kseg.data.transforms.normalize import preprocess
+from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.keras_runtime import KerasRuntime
 from kseg.inference.refine.scores import Floats, Image

@@ -70,6 +70,11 @@ def entry(**fields: Any) -> Callable[[Any], object]:
     return lambda values: values["images"][0].update(fields)
 
 
+def taller(kept: int) -> Callable[[Any], object]:
+    """Say that the image is 99 high, and keep its first annotations: a polygon, then an RLE."""
+    return lambda values: (entry(height=99)(values), values.update(annotations=values["annotations"][:kept]))
+
+
 LABELME = ("labelme", foreign.labelme, "walk_001.json")
 SUPER = ("supervisely", foreign.supervisely, "train/ann/a.jpg.json")
 COCO = ("coco", foreign.coco, "annotations/instances_train2017.json")
@@ -206,12 +211,12 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: unknown category": (
         COCO,
         in_json(COCO[2], annotation(1, category_id=8)),
-        ["instances_train2017.json", "annotations[1]", "`category_id`", "8"],
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "category 8"],
     ),
     "coco: no segmentation": (
         COCO,
         in_json(COCO[2], without("segmentation", "annotations", 1)),
-        ["instances_train2017.json", "annotations[1]", "`segmentation`"],
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "`segmentation`"],
     ),
     "coco: a half point": (
         COCO,
@@ -221,18 +226,23 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], object], str], Change, list[
     "coco: far off": (
         COCO,
         in_json(COCO[2], annotation(0, segmentation=[[1, 1, 2, 2, 1e9, 3]])),
-        ["instances_train2017.json", "annotations[0]", "1000000000"],
+        ["instances_train2017.json", "annotation 1", "1000000000"],
     ),
     "coco: another size": (
         COCO,
-        in_json(COCO[2], entry(height=99)),
+        in_json(COCO[2], taller(1)),
         ["instances_train2017.json", "99x16", "12x16"],
+    ),
+    "coco: another size than that of an RLE": (
+        COCO,
+        in_json(COCO[2], taller(2)),
+        ["instances_train2017.json", "000000000009.jpg", "annotation 2", "[12, 16]", "[99, 16]"],
     ),
     "coco: image gone": (COCO, in_json(COCO[2], entry(file_name="b.jpg")), ["train2017.json", "'b.jpg'"]),
     "coco: a way out": (
         COCO,
         in_json(COCO[2], entry(file_name="../../train2017/000000000009.jpg")),
-        ["train2017.json", "no plain relative path"],
+        ["train2017.json", "image 9", "`file_name`", "below images/SPLIT"],
     ),
     "voc: unknown id": (
         ("voc", foreign.voc, ""),

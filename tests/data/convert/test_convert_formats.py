@@ -14,8 +14,7 @@ from PIL import Image
 
 from kseg import data
 from kseg.data.convert import FORMATS
-from kseg.data.images import read_image
-from kseg.data.sources import FolderSource
+from kseg.data.pictures.images import read_image
 
 Maker = Callable[[Path], dict[str, np.ndarray]]
 
@@ -204,18 +203,18 @@ def test_shared_data_round_trip(name: str, kind: str, shared_data: Path, tmp_pat
     for path in folder.glob("*/val"):  # one split is enough, and train is large
         (tmp_path / "from" / path.parent.name).mkdir()
         (tmp_path / "from" / path.parent.name / "val").symlink_to(path)
-    source = FolderSource(tmp_path / "from")
+    source = data.open(tmp_path / "from")
     done = data.convert(tmp_path / "from", "auto", tmp_path / "out", link="symlink")
-    again = FolderSource(tmp_path / "out")
+    again = data.open(tmp_path / "out")
     assert done.format == kind
     assert again.splits == source.splits
     assert again.spec.classes == source.spec.classes
     for split in source.splits:
         for index in range(0, source.splits[split], 10):
-            one, two = source.read(split, index), again.read(split, index)
-            assert one[0] == two[0]
-            np.testing.assert_array_equal(one[1].image, two[1].image)
-            np.testing.assert_array_equal(one[1].mask, two[1].mask)
+            one, two = source.stored(split, index)[0], again.stored(split, index)[0]
+            assert one.name == two.name
+            np.testing.assert_array_equal(one.image, two.image)
+            np.testing.assert_array_equal(one.mask, two.mask)
 
 
 def test_a_kseg_folder_in_colours_becomes_one_of_ids(tmp_path: Path) -> None:

@@ -127,9 +127,9 @@ def folder_bytes(root: Path) -> np.ndarray:
 
 
 def _items(out: Path) -> dict[str, tuple]:  # type: ignore[type-arg]
-    from kseg.data.folders import read_folder
+    from kseg.data import open as open_source
 
-    return read_folder(out).items
+    return open_source(out).items
 
 
 def test_splits_that_exist_are_kept_unless_another_is_asked_for(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Batches for `model.fit`, of a source or of arrays, and what a sample becomes as a training target."""

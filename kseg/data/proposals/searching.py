@@ -1,0 +1,151 @@
+"""Finding the boxes of an image by either method, at a bounded size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.boxes import Boxes, scaled, sides
+from kseg.data.proposals.contrib import ximgproc
+from kseg.data.proposals.edge_boxes import edge_boxes
+from kseg.data.proposals.selective_search import selective_search
+from kseg.data.transforms.resize import fitted_size, resize_image
+from kseg.errors import UsageError, did_you_mean
+
+METHODS = ("selective-search", "edge-boxes")
+
+Propose = Callable[[NDArray[np.uint8]], Boxes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposer:
+    """Finds all boxes of an image, the most promising first: `proposer(image)`.
+
+    Args:
+        method: `"selective-search"` (regions that merge by colour, texture, size and fill) or `"edge-boxes"`
+            (boxes that hold whole contours).
+        quality: selective search in five colour spaces instead of two: more boxes, and several times slower.
+        max_side: larger images are searched in a copy whose longer side has this many pixels. Default 500,
+            the size of the images that both methods were made for.
+        seed: of selective search's order; see `propose`.
+        edge_model: file of a structured-forest edge detector (OpenCV's `model.yml.gz`) for edge boxes, as in
+            the paper. Default: gradients of the smoothed Lab image, thinned to ridges, which need no file.
+
+    Raises:
+        UsageError: if an argument is unknown, out of range, or not for this method.
+        MissingExtraError: if OpenCV was installed without its contrib modules.
+    """
+
+    method: str = "selective-search"
+    quality: bool = False
+    max_side: int = 500
+    seed: int = 0
+    edge_model: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(
+                f"Argument `method` must be one of {', '.join(METHODS)}. Received: method={self.method!r}."
+                f"{did_you_mean(str(self.method), list(METHODS))}"
+            )
+        for name, least in (("max_side", 16), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(
+                    f"Argument `{name}` must be an integer of at least {least}. Received: {value!r}"
+                )
+        if self.edge_model is not None and self.method != "edge-boxes":
+            raise UsageError(f"Argument `edge_model` is for edge-boxes. Received: method={self.method!r}")
+        if self.quality and self.method != "selective-search":
+            raise UsageError(f"Argument `quality` is for selective-search. Received: method={self.method!r}")
+        if self.edge_model is not None and not os.path.isfile(self.edge_model):
+            raise UsageError(f"Argument `edge_model`: there is no file '{self.edge_model}'")
+        ximgproc()
+
+    def __call__(self, image: NDArray[np.uint8]) -> Boxes:
+        """Return int32 `(N, 4)` boxes inside the uint8 `(H, W, 3)` RGB image; N may be 0.
+
+        Raises:
+            UsageError: if the image is not uint8 RGB.
+            DataError: if `edge_model` is no structured-forest file.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise UsageError(
+                "Argument `image` must be uint8 RGB of shape (H, W, 3). "
+                f"Received: {image.dtype} {image.shape}"
+            )
+        size = (image.shape[0], image.shape[1])
+        if max(size) > self.max_side:
+            image = resize_image(image, fitted_size(size, (self.max_side, self.max_side)))
+        if self.method == "selective-search":
+            boxes = selective_search(image, self.quality, self.seed)
+        else:
+            boxes = edge_boxes(image, self.edge_model)
+        return scaled(boxes, (image.shape[0], image.shape[1]), size)
+
+
+def propose(
+    image: NDArray[np.uint8],
+    method: str = "selective-search",
+    count: int | None = 50,
+    *,
+    quality: bool = False,
+    max_side: int = 500,
+    seed: int = 0,
+    edge_model: str | None = None,
+) -> Boxes:
+    """Return the first `count` boxes (None: all) that may hold an object; the same at every call.
+
+    Edge boxes come by falling score. Selective search has no score: as in its paper, a box's rank is its
+    place in the hierarchy of regions, large ones first, times a random number; OpenCV draws that number anew
+    at each call, so it is drawn here, from `seed`, with the order by area in place of the hierarchy.
+
+    Args:
+        image: uint8 `(H, W, 3)` RGB.
+        count: most boxes that are returned.
+        method, quality, max_side, seed, edge_model: see `Proposer`.
+
+    Returns:
+        int32 `(N, 4)`, N <= count: `(y0, x0, y1, x1)`, the end exclusive, inside the image. A picture
+        without any contrast has no edge boxes, and one selective-search box, itself.
+    """
+    if count is not None and count < 1:
+        raise UsageError(f"Argument `count` must be at least 1, or None for all. Received: count={count!r}")
+    found = Proposer(method=method, quality=quality, max_side=max_side, seed=seed, edge_model=edge_model)
+    return found(image)[:count]
+
+
+def proposer(method: str | Propose, **options: Any) -> Propose:
+    """Return what finds the boxes: a `Proposer` of that name, or the callable that was given.
+
+    Args:
+        method: a name, or anything that gives `(N, 4)` boxes for a uint8 `(H, W, 3)` image, best first.
+        **options: of `Proposer`; a callable takes none.
+    """
+    if not callable(method):
+        return Proposer(method=method, **options)
+    if options:
+        raise UsageError(f"A `method` of your own takes no options. Received: {', '.join(sorted(options))}")
+    return method
+
+
+def checked(found: Any) -> NDArray[Any]:
+    """Return what a method gave as boxes `(N, 4)`.
+
+    Raises:
+        UsageError: if it is something else, or a side is not positive.
+    """
+    boxes = np.asarray(found)
+    if boxes.size == 0:
+        return np.zeros((0, 4), np.int32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or (sides(boxes) <= 0).any():
+        raise UsageError(
+            "Argument `method` must give (N, 4) boxes (y0, x0, y1, x1) with y0 < y1 and x0 < x1. "
+            f"Received: {boxes.dtype} {boxes.shape}"
+        )
+    return boxes

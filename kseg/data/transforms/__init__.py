@@ -1,0 +1,1 @@
+"""Transforms of image, mask and instances together, and the one place of normalisation."""

@@ -35,8 +35,9 @@ class Range:
             return False
         if not isinstance(value, Integral) and not math.isfinite(value):
             return False
-        low = self.least < value if self.above else self.least <= value
-        return bool(low and (value < self.most if self.below else value <= self.most))
+        number: Any = value
+        low = self.least < number if self.above else self.least <= number
+        return bool(low and (number < self.most if self.below else number <= self.most))
 
     def __str__(self) -> str:
         noun = "a whole number" if self.whole else "a number"

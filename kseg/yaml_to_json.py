@@ -45,7 +45,7 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        yaml_implicit_resolvers = {}  # noqa: RUF012  (filled below, for this class alone)
+        yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  (filled below, for this class alone)
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()

@@ -96,7 +96,7 @@ class ConnectionTableConv2D(keras.layers.Conv2D):
         table = self.given_table
         if table is None:
             fan_in = self.fan_in
-            if fan_in not in Range(1, inputs, whole=True):
+            if fan_in is None or fan_in not in Range(1, inputs, whole=True):
                 raise UsageError(
                     f"ConnectionTableConv2D '{self.name}': `fan_in` must be an integer from 1 to the number "
                     f"of input maps, {inputs}. Received: fan_in={fan_in!r}"

@@ -358,7 +358,7 @@ def hints() -> dict[str, Any]:
 
 
 @functools.cache
-def _given() -> type[records.Record]:
+def _given() -> type[msgspec.Struct]:
     """Return a record of some arguments: each may be left out."""
     fields = [(name, hint, None) for name, hint in hints().items()]
     made: Any = msgspec.defstruct("Given", fields, bases=(records.Record,), frozen=True, kw_only=True)

@@ -148,7 +148,8 @@ def test_evaluate_refuses_what_cannot_be_scored(
 
 
 @pytest.mark.parametrize(
-    "options", [["--scales", "a"], ["--limit", "0"], ["--overlap", "1"], ["--size", "32"], ["--prior", "x"]]
+    "options",
+    [["--scales", "a"], ["--limit", "0"], ["--overlap", "1"], ["--size", "32by32"], ["--prior", "x"]],
 )
 def test_wrong_numbers_are_usage_errors(options: list[str], model: Path, data: Path) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -101,7 +101,7 @@ def features(
     encoder = ENCODERS[key]
     end = encoder.end(at_most)
     asked = {"output_stride": end, "taps": "conv" if stride_1 else "pool", "stage_block": stage_block}
-    options = {option: value for option, value in asked.items() if option in encoder.options}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if name in encoder.options}
     found = build(key, PadToStride(end, name="pad")(image), weights=weights, width=width, **options)
     return {stride: feature for stride, feature in found.items() if stride > 1 or stride_1}
 

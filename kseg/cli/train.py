@@ -272,7 +272,7 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     splits = (record.read(Path(config.out)) or {})["data"]["splits"]
-    held_out = next((name for name in ("test", "val") if name in splits), next(iter(splits)))
+    held_out = next((name for name in ("test", "val") if name in splits), config.train_split)
     closing_line(f"kseg evaluate {result['model']} --data {config.data} --split {held_out}")
     closing_line(
         f"kseg export {result['model']} --to tflite --precision int8 --data {config.data} "

@@ -11,6 +11,6 @@ source "$here/../exports.sh"
 for model in fcn8s lraspp; do
   kseg train --model "$model" --encoder mobilenetv3 --data "$data" --size 360x480 --crop 240x320 --epochs 12 \
     --batch-size 8 --precision float32 --learning-rate 0.002 --scale 0.667-1.5 --val-every 4 --seed 0 --out "$runs/$model"
-  # int8 loses 1.05 points with every layer quantised, 0.03 with MobileNet's first blocks in float (and is faster).
+  # int8 loses 1.05 points with every layer quantised, 0.03 with MobileNet's first blocks in float.
   exports "$runs/$model" "$data" --keep-float '/conv_1/|expanded_conv_(depthwise|project)|expanded_conv_[12]_'
 done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,16 @@ def test_an_unknown_model_is_one_line_and_leaves_no_folder(
 def test_a_single_number_is_a_square() -> None:
     assert command.size("96") == [96, 96]
     assert command.size("360X480") == [360, 480]
+
+
+def test_a_finished_run_without_splits_is_told_all_the_same(tmp_path, capsys) -> None:
+    """Its `run.json` may have been cut: the line that says how to go on names the training split."""
+    out = tmp_path / "run"
+    words = ["train", "--model", "unet", "--data", "sample:nuclei", "--limit", "4", "--val-limit", "2"]
+    words += ["--model-args", '{"width": 0.0625, "depth": 2}', "--size", "32x32", "--resize", "fit"]
+    assert main([*words, "--epochs", "1", "--batch-size", "2", "--out", str(out)]) == 0
+    record = json.loads((out / "run.json").read_text())
+    record["data"]["splits"] = {}
+    (out / "run.json").write_text(json.dumps(record))
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert "--split train" in capsys.readouterr().err

@@ -150,21 +150,19 @@ def _measured(policies: tuple[str, ...], known: Any) -> dict[str, Any]:
         rng.integers(0, 2, (images, *size)).astype(np.int32),
     )
 
-    def build(name_of_policy: str, jit: bool) -> Any:
-        with precision.dtype_policy(name_of_policy):
+    def build(policy: str, jit: bool) -> Any:
+        with precision.dtype_policy(policy):
             model = models.create(name, num_classes=2, **arguments)
             model.compile("adamw", losses.PixelCrossEntropy(), jit_compile=jit)
         return model
 
     first = False if known is None else known.jit
-    policy = precision.choose(lambda tried: build(tried, first), batch, policies=policies)
-
-    def under_policy(jit: bool) -> Any:
-        return build(policy.policy, jit)
-
-    found = precision.choose_compilation(under_policy, batch) if known is None else known
+    fastest = precision.choose(lambda policy: build(policy, first), batch, policies=policies)
+    found = known
+    if known is None:
+        found = precision.choose_compilation(lambda jit: build(fastest.policy, jit), batch)
     return {
-        "precision": {"chosen": policy.policy, "reason": policy.reason},
+        "precision": {"chosen": fastest.policy, "reason": fastest.reason},
         "compilation": _compiled(found),
         "measured": {"network": name, "arguments": arguments, "size": list(size), "batch_size": images},
     }

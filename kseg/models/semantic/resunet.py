@@ -92,11 +92,10 @@ def ResUNet(
         >>> model = ResUNet(num_classes=11, encoder="efficientnetlite0", weights="imagenet")
     """
     image = image_input(input_shape)
-    x = PadToStride(32, name="pad")(image)
     if encoder is None:
-        features = _own_features(x, width)
+        features = _own_features(PadToStride(32, name="pad")(image), width)
     else:
-        features = encoders.build(encoder, x, weights=weights, width=width)
+        features = encoders.features(encoder, image, weights=weights, width=width)
     x = _gate(features[32], "gate")
     for stage, count in enumerate(DECODER, start=1):
         filters = channels(count, width)

@@ -1,0 +1,25 @@
+"""docs/add-a-task.md shows pieces of a task that tests take the whole road."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+TASK = (ROOT / "tests" / "tasks" / "mean_color.py").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_is_code_that_tests_run(block: str) -> None:
+    assert len(block) > 50
+    assert block in TASK
+
+
+def test_the_page_shows_all_parts() -> None:
+    for word in ("outputs", "encode", "Goal", "Scorer", "Predictor", "pictures", "tables", "page"):
+        assert word in PAGE
+    assert len(BLOCKS) >= 8

@@ -89,8 +89,7 @@ def _rows(spec: Spec, verify: Verified) -> Iterator[tuple[str, str]]:
     )
     trained = "; trained at {}x{}".format(*spec.trained_size) if spec.trained_size else ""
     yield "resize rule", f"{_rule(spec)}{trained}"
-    if spec.task != "semantic":
-        yield "task", spec.task
+    yield "task", spec.task
     if export:
         yield "export", _brief(export)
         yield "verified", _verified(verify, tasks.find(spec.task))

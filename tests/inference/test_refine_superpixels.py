@@ -110,7 +110,7 @@ def test_region_means_equal_a_loop() -> None:
     ("arguments", "words"),
     [
         ({"method": "slick"}, "Did you mean 'slic'"),
-        ({"scale": -1.0}, "`scale` must be a number from 0"),
+        ({"scale": -1.0}, "`scale` must be a number >= 0"),
         ({"sigma": float("nan")}, "`sigma`"),
         ({"min_size": 0}, "`min_size` must be a whole number >= 1"),
         ({"n_segments": 2.5}, "`n_segments` must be a whole number"),

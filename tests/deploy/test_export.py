@@ -281,7 +281,7 @@ def test_a_file_without_its_variables_is_refused(toy, tmp_path):
     path = tmp_path / "broken.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([traced], toy).convert())
     embed(path, toy.spec)
-    request = Request(format="tflite", precision="float32", size=SIZE)
+    request = Request(format="tflite", precision="float32", size=SIZE, outputs=("logits",))
     with pytest.raises(ArtefactError):
         TFLiteExporter(SimpleNamespace(request=request)).check_graph(path)
 
@@ -300,24 +300,26 @@ def test_captured_constants_are_found():
 
 
 def test_signature_and_parity_checks():
-    request = Request(format="tflite", precision="float32", size=SIZE)
+    request = Request(format="tflite", precision="float32", size=SIZE, outputs=("logits",))
 
     def runtime(size, shape):
-        return SimpleNamespace(input_size=size, output_shape=shape)
+        return SimpleNamespace(input_size=size, ends=SimpleNamespace(outputs={"logits": shape}))
 
-    check_signature(runtime(SIZE, (1, *SIZE, 2)), request, toy_spec())
+    check_signature(runtime(SIZE, (*SIZE, 2)), request, toy_spec())
     with pytest.raises(ArtefactError, match="changed the input size"):
-        check_signature(runtime((1, 64), (1, *SIZE, 2)), request, toy_spec())
-    with pytest.raises(ArtefactError, match="one channel per class"):
-        check_signature(runtime(SIZE, (1, *SIZE, 3)), request, toy_spec())
+        check_signature(runtime((1, 64), (*SIZE, 2)), request, toy_spec())
+    with pytest.raises(ArtefactError, match="outputs must be .*'logits'"):
+        check_signature(runtime(SIZE, (*SIZE, 3)), request, toy_spec())
     logits = np.random.default_rng(0).standard_normal((1, 4, 4, 2)).astype(np.float32)
-    assert check_parity(logits, logits, "float32")["max_abs"] == 0
-    with pytest.raises(ArtefactError, match="NaN"):
-        check_parity(np.full_like(logits, np.nan), logits, "int8")
+    assert check_parity({"a": logits}, {"a": logits}, "float32")["max_abs"] == 0
+    with pytest.raises(ArtefactError, match="NaN or infinite a"):
+        check_parity({"a": np.full_like(logits, np.nan)}, {"a": logits}, "int8")
     ones = np.ones_like(logits)
-    assert check_parity(ones + 4e-4, ones, "float16")["rms_over_std"] < 0.05
-    with pytest.raises(ArtefactError, match="does not compute what Keras computes"):
-        check_parity(logits + 0.1, logits, "float32")
+    assert check_parity({"a": ones + 4e-4}, {"a": ones}, "float16")["rms_over_std"] < 0.05
+    # Every output counts, each under its name.
+    good = {"a": logits, "b": ones}
+    with pytest.raises(ArtefactError, match="does not compute what Keras computes.* of b"):
+        check_parity({"a": logits, "b": ones + 0.1}, good, "float32")
 
 
 JAX = """

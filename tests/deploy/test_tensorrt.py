@@ -19,6 +19,7 @@ from deploy.tensorrt import container, runtime
 from deploy.tensorrt import export as engine_export
 from deploy.tensorrt import library as trt_library
 from deploy.tensorrt.cuda import bindings, device_name
+from kseg import tasks
 from kseg.cli.main import main
 from kseg.errors import ArtefactError, MissingExtraError, UsageError
 from kseg.spec import Spec
@@ -280,7 +281,7 @@ def test_an_engine_says_who_made_it_everywhere(name, toy, tmp_path, capfd, monke
     assert row["format"] == f"TensorRT-RTX {trt.__version__}"
     assert words["runs_on"] in row["runs on"]
     assert words["needs"] in row["runs on"]
-    table = exports_section([row])
+    table = exports_section([row], tasks.find("semantic"))
     assert "not run: no CUDA device" in table
     assert "UNVERIFIED" in table
     assert "Hopper" in table

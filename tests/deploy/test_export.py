@@ -308,7 +308,7 @@ def test_signature_and_parity_checks():
     check_signature(runtime(SIZE, (*SIZE, 2)), request, toy_spec())
     with pytest.raises(ArtefactError, match="changed the input size"):
         check_signature(runtime((1, 64), (*SIZE, 2)), request, toy_spec())
-    with pytest.raises(ArtefactError, match="outputs must be .*'logits'"):
+    with pytest.raises(ArtefactError, match=r"outputs must be .*'logits'"):
         check_signature(runtime(SIZE, (*SIZE, 3)), request, toy_spec())
     logits = np.random.default_rng(0).standard_normal((1, 4, 4, 2)).astype(np.float32)
     assert check_parity({"a": logits}, {"a": logits}, "float32")["max_abs"] == 0
@@ -318,7 +318,7 @@ def test_signature_and_parity_checks():
     assert check_parity({"a": ones + 4e-4}, {"a": ones}, "float16")["rms_over_std"] < 0.05
     # Every output counts, each under its name.
     good = {"a": logits, "b": ones}
-    with pytest.raises(ArtefactError, match="does not compute what Keras computes.* of b"):
+    with pytest.raises(ArtefactError, match=r"does not compute what Keras computes.* of b"):
         check_parity({"a": logits, "b": ones + 0.1}, good, "float32")
 
 

@@ -14,6 +14,8 @@ from kseg.errors import DataError
 from kseg.text import printable
 
 _MOST_BYTES = 16 * 2**20
+# What is larger than any measured thing would leave no room on a chart for the rest.
+_MOST = 1e100
 
 
 def _titles() -> dict[str, str]:
@@ -25,7 +27,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
     """Read a history CSV: a header with `epoch` and metric names, one row per epoch.
 
     Returns:
-        One list of floats per column, all of one length; what is no finite number is NaN. Without an
+        One list of floats per column, all of one length; what is no number below 1e100 is NaN. Without an
         `epoch` column of numbers the rows are numbered from 0.
 
     Raises:
@@ -54,7 +56,7 @@ def _number(text: str | None) -> float:
         value = float(text) if text else math.nan
     except ValueError:
         return math.nan
-    return value if math.isfinite(value) else math.nan
+    return value if abs(value) < _MOST else math.nan
 
 
 def epochs(history: dict[str, list[float]]) -> list[float]:

@@ -40,10 +40,11 @@ def _chart(title: str, numbers: list[float], series: dict[str, list[float]]) -> 
         low = 0.0
     if high - low < 1e-12:
         low, high = low - abs(low) * 0.5 - 1e-6, high + abs(high) * 0.5 + 1e-6
-    first, last = numbers[0], max(numbers[-1], numbers[0] + 1e-9)
+    # A file that was edited may count its epochs in any order.
+    first, span = min(numbers), (max(numbers) - min(numbers)) or 1.0
 
     def x(epoch: float) -> float:
-        return _LEFT + (epoch - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (epoch - first) / span * (_WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
         return _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)

@@ -63,7 +63,8 @@ def test_values_out_of_range_are_named(wrong: dict, named: str) -> None:
 def test_info_holds_every_argument_but_size_and_weights() -> None:
     info = create("resunet", input_shape=(64, 64, 3), num_classes=2, width=0.25, name="mine").info
     assert info.architecture == "ResUNet"
-    assert info.arch_args == {"num_classes": 2, "width": 0.25, "dropout": 0.1, "name": "mine"}
+    expected = {"num_classes": 2, "width": 0.25, "dropout": 0.1, "encoder": None, "name": "mine"}
+    assert info.arch_args == expected
     assert info.stride == 32
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from kseg import viz
 from kseg.errors import DataError
+from kseg.viz import plot_history
 from kseg.viz.curves import charts
 from kseg.viz.report_charts import curves_section, ticks
 
@@ -91,3 +93,13 @@ def test_needs_no_keras():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "text", ["1000000000,1.5\n1,1.25\n", "1,1e308\n2,-1e308\n", "3,1\n3,2\n", "1,1e-320\n2,0\n"]
+)
+def test_a_history_that_was_edited_is_drawn(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss,learning_rate\n" + "".join(f"{line},0.01\n" for line in text.splitlines()))
+    assert "Learning rate" in curves_section(path)
+    plot_history(path, tmp_path / "p.png")

@@ -54,6 +54,7 @@ def _gate(x: Any, name: str) -> Any:
     paper="after Ronneberger et al., U-Net, MICCAI 2015 and He et al., Deep Residual Learning, CVPR 2016",
     output_stride=2,
     aliases=("res-u-net",),
+    before={"encoder": None},
 )
 def ResUNet(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

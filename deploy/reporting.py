@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 import kseg
-from deploy.exported import exported
+from deploy.exported import Verified, exported
 from deploy.formats import FORMATS
 from deploy.metadata import read_spec
 from kseg import files, records, tasks
@@ -176,7 +176,7 @@ def _export_row(path: Path, benchmark: _Benchmark) -> dict[str, Any]:
         f"{headline}_drop": record.verify.drop,
         "agreement": record.verify.agreement,
         "verify": record.verify.status,
-        "reason": _reason(timed.status, record.verify.status),
+        "reason": _reason(timed.status, record.verify.status) or _caveat(record.verify),
     }
     engine = record.engine
     if engine is not None:
@@ -190,6 +190,11 @@ def _reason(timed: str | None, verdict: str | None) -> str | None:
     if timed in (None, "measured") or timed in (verdict or ""):
         return None
     return timed
+
+
+def _caveat(verify: Verified) -> str | None:
+    """Return what a verdict's reader should know: too few images, a reference near chance."""
+    return verify.note if verify.value is not None else None
 
 
 def shown(path: str | Path) -> str:

@@ -43,25 +43,32 @@ def sides(boxes: NDArray[Any]) -> NDArray[Any]:
     return boxes[..., 2:] - boxes[..., :2]
 
 
-def areas(boxes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the pixels in each box."""
-    return sides(np.asarray(boxes).astype(np.int64)).prod(axis=-1)
+def _wide(boxes: Any) -> NDArray[Any]:
+    """Return boxes in numbers that products of sides fit into: whole ones stay whole."""
+    found = np.asarray(boxes)
+    return found.astype(np.float64 if np.issubdtype(found.dtype, np.floating) else np.int64)
 
 
-def clipped(boxes: NDArray[Any], size: tuple[int, int]) -> Boxes:
-    """Return the parts of boxes inside an image of `size` (height, width)."""
-    return np.clip(boxes, 0, [*size, *size]).astype(np.int32)
+def areas(boxes: NDArray[Any]) -> NDArray[Any]:
+    """Return the area of each box in pixels: int64 of whole boxes, float64 of others."""
+    return sides(_wide(boxes)).prod(axis=-1)
+
+
+def clipped(boxes: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Return the parts of boxes inside an image of `size` (height, width): whole boxes as int32."""
+    inside = np.clip(boxes, 0, [*size, *size])
+    return inside if np.issubdtype(inside.dtype, np.floating) else inside.astype(np.int32)
 
 
 def scaled(boxes: Boxes, source: tuple[int, int], target: tuple[int, int]) -> Boxes:
-    """Bring boxes of an image of size `source` to its copy of size `target`, rounded outwards."""
+    """Bring boxes of an image of size `source` to its copy of size `target`, rounded outwards, clipped."""
     if source == target or not len(boxes):
-        return boxes.astype(np.int32)
+        return clipped(boxes, target).astype(np.int32)
     factor = np.array([target[0] / source[0], target[1] / source[1]])
     # Rounded to a millionth of a pixel first, so that a whole number does not spill over.
     first = np.floor(np.round(boxes[:, :2] * factor, 6))
-    last = np.minimum(np.ceil(np.round(boxes[:, 2:] * factor, 6)), target)
-    return np.concatenate([first, last], axis=1).astype(np.int32)
+    last = np.ceil(np.round(boxes[:, 2:] * factor, 6))
+    return clipped(np.concatenate([first, last], axis=1), target).astype(np.int32)
 
 
 def enlarge(boxes: NDArray[Any], factor: float, min_side: int = 1) -> Boxes:
@@ -86,11 +93,12 @@ def enlarge(boxes: NDArray[Any], factor: float, min_side: int = 1) -> Boxes:
 
 def iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
     """Return the intersection over union, 0-1, of every box with every other: `(N, M)`."""
-    first, second = np.asarray(boxes)[:, None].astype(np.int64), np.asarray(others)[None].astype(np.int64)
+    first, second = _wide(boxes)[:, None], _wide(others)[None]
     low = np.maximum(first[..., :2], second[..., :2])
     high = np.minimum(first[..., 2:], second[..., 2:])
     common = np.maximum(high - low, 0).prod(axis=-1)
-    return common / np.maximum(areas(first) + areas(second) - common, 1)
+    union = areas(first) + areas(second) - common
+    return np.divide(common, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def windows(box: NDArray[Any], size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

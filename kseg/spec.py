@@ -188,10 +188,13 @@ class Spec:
 
     @property
     def trained_size(self) -> tuple[int, int] | None:
-        """Median (height, width) of the images that the network saw in training; else `input_size`.
+        """(height, width) at which images were shown in training: `input_size` where they are resized to it.
 
-        None where neither is known, and for a network that was trained on crops around objects.
+        At native resolution it is the median of the images' own sizes. None where nothing is known, and for a
+        network that was trained on crops around objects.
         """
+        if self.resize != "none":
+            return self.input_size
         resolved = self.recipe.get("resolved")
         if not isinstance(resolved, Mapping) or "image_size" not in resolved:
             return self.input_size

@@ -222,6 +222,12 @@ def charts() -> dict[str, str]:
     return {column: title for row in _ROWS.values() for column, title in row.charts.items()}
 
 
+def load_installed() -> None:
+    """Enter the rows of all installed packages; with their modules come the networks that these register."""
+    for point in metadata.entry_points(group=GROUP):
+        register(point.load())
+
+
 def find(name: str) -> Task:
     """Return the row of a name; packages that are installed are asked for what the table lacks.
 

@@ -75,3 +75,19 @@ def test_cut_pads_what_lies_outside(box: tuple[int, int, int, int]) -> None:
     assert np.array_equal(part[within], values[inside])
     color = cut(np.repeat(values[..., None], 3, axis=2), np.array(box), (7, 8, 9))
     assert np.array_equal(color[..., 0] == 7, wanted == 0) or (values[inside] == 7).any()
+
+
+def test_boxes_between_pixels_are_not_cut_to_whole_ones() -> None:
+    small = np.array([[0, 0, 0.5, 0.5]])
+    assert iou(small, small).tolist() == [[1.0]]
+    assert areas(np.array([[0.9, 0.9, 2.1, 2.1]])) == pytest.approx([1.44])
+    assert clipped(np.array([[-0.5, 10.7, 20.9, 30.2]]), (15, 25)).tolist() == [[0, 10.7, 15, 25]]
+    assert iou(np.zeros((1, 4)), np.zeros((1, 4))).tolist() == [[0.0]]
+
+
+def test_scaled_boxes_are_inside_the_image() -> None:
+    outside = np.array([[130, 130, 140, 140], [-5, -5, 5, 5], [90, 90, 120, 120]], np.int32)
+    assert scaled(outside, (100, 100), (50, 50)).tolist() == [
+        [50, 50, 50, 50], [0, 0, 3, 3], [45, 45, 50, 50],
+    ]  # fmt: skip
+    assert scaled(outside, (100, 100), (100, 100))[2].tolist() == [90, 90, 100, 100]

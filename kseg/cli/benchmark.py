@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(result)
         return 0
     _print(result)
-    closing_line(f"kseg predict {args.files[-1]} IMAGE_OR_DIR --out predictions")
+    ran = [row["path"] for row in result["rows"] if "p50_ms" in row] or args.files
+    closing_line(f"kseg predict {ran[-1]} IMAGE_OR_DIR --out predictions")
     return 0
 
 

@@ -132,7 +132,7 @@ def _verified(verify: Verified, task: tasks.Task) -> str:
         figures.append(f"lost {verify.drop:+.2f} points of {verify.budget}")
     if verify.agreement is not None:
         figures.append(task.agreed.format(share=f"{100 * verify.agreement:.2f} %"))
-    said = [str(verify.status), verify.note, "; ".join(figures)]
+    said = [str(verify.status), "; ".join(figures), verify.note]
     return ": ".join(part for part in said if part)
 
 

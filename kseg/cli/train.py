@@ -207,5 +207,5 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     closing_line(f"kseg evaluate {result['model']} --data {config.data} --split {held_out}")
     closing_line(
         f"kseg export {result['model']} --to tflite --precision int8 --data {config.data} "
-        f"--out {Path(config.out) / 'model_int8.tflite'}"
+        f"--out {Path(config.out) / 'exports' / 'model_int8.tflite'}"
     )

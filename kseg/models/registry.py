@@ -17,7 +17,7 @@ from typing import Any, ParamSpec
 
 import keras
 
-from kseg import records
+from kseg import records, tasks
 from kseg.checks import SHARE, Range, whole
 from kseg.errors import KsegError, UsageError, did_you_mean
 from kseg.layers import PadToStride
@@ -309,7 +309,8 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def names() -> list[str]:
-    """Return the registered names in alphabetical order."""
+    """Return the registered names in alphabetical order, those of installed packages too."""
+    tasks.load_installed()
     return sorted(_ENTRIES)
 
 
@@ -319,6 +320,8 @@ def resolve(name: str) -> str:
     Raises:
         UsageError: if no architecture has this name; says the nearest one and lists all.
     """
+    if _key(str(name)) not in _KEYS:
+        tasks.load_installed()
     found = _KEYS.get(_key(str(name)))
     if found is None:
         raise UsageError(

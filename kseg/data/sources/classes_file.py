@@ -15,7 +15,7 @@ from kseg import records
 from kseg.data.label_spaces import fill_in
 from kseg.data.pictures.orientation import Drawn
 from kseg.data.pictures.palette import Rgb, parse_color
-from kseg.errors import DataError, KsegError
+from kseg.errors import DataError, KsegError, did_you_mean
 from kseg.records import Record
 from kseg.text import printable
 
@@ -54,6 +54,11 @@ def read(path: Path) -> dict[str, Any]:
     """
     found = records.read(path, ClassesFile, remedy=f"Example: {EXAMPLE}", max_bytes=MAX_BYTES)
     values = {name: getattr(found, name) for name in found.__struct_fields__}
+    for key in records.read(path, dict[str, Any], max_bytes=MAX_BYTES):
+        # Other programs may keep fields of their own here; one that is nearly ours is a typing mistake.
+        hint = "" if key in values else did_you_mean(key, list(values))
+        if hint:
+            raise DataError(f"'{printable(path)}' has no field `{printable(key, 60)}`.{hint}")
     twice = [name for name, count in Counter(found.classes or ()).items() if count > 1]
     if twice:
         names = ", ".join(f"'{printable(name, 60)}'" for name in twice[:5])

@@ -121,3 +121,12 @@ def test_a_palette_of_a_hundred_thousand_names_takes_no_minute(tmp_path: Path) -
     rows = [f"{n >> 16 & 255} {n >> 8 & 255} {n & 255} name{n}" for n in range(100_000)]
     (tmp_path / "p").write_text("\n".join(rows))
     assert len(Palette.from_file(tmp_path / "p").names) == 100_000
+
+
+def test_a_typing_mistake_is_refused_and_a_field_of_another_program_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "classes.json"
+    file.write_text('{"classes": ["a", "b"], "palete": [[0, 0, 0], [1, 1, 1]]}')
+    with pytest.raises(DataError, match=r"has no field `palete`. Did you mean 'palette'"):
+        classes_file.read(file)
+    file.write_text('{"classes": ["a", "b"], "xyz_http": 1}')
+    assert classes_file.read(file)["classes"] == ["a", "b"]

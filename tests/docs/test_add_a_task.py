@@ -28,3 +28,4 @@ def test_the_page_shows_all_parts() -> None:
     for word in ("outputs", "encode", "Goal", "Scorer", "Predictor", "pictures", "tables", "page"):
         assert word in PAGE
     assert len(BLOCKS) >= 8
+    assert _lines(BLOCKS[-1]) == _lines(TASK)

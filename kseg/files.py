@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kseg.text import encodable
+from kseg.errors import DataError
+from kseg.text import encodable, printable
 
 _STALE = re.compile(r"^\.kseg-(\d+)-")
 # Bytes that a temporary's name may have whatever the target's is called; every file system takes as many.
@@ -22,6 +23,18 @@ _LONGEST_SUFFIX = 20
 
 # Temporaries that are being written -> the names that their users know.
 _targets: dict[Path, Path] = {}
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return a path as the file system knows it: absolute, `~` written out, links followed.
+
+    Raises:
+        DataError: if it cannot be followed: a loop of links, a NUL in it.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise DataError(f"'{printable(path)}' is no path that can be followed: {printable(error)}") from error
 
 
 def _is_running(pid: int) -> bool:

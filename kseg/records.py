@@ -18,8 +18,8 @@ from kseg.errors import ArtefactError, DataError, KsegError
 from kseg.text import printable
 
 MAX_BYTES = 64 * 2**20
-# PyYAML reads a megabyte per second.
-MAX_YAML_BYTES = 2**20
+# PyYAML reads a megabyte in a second where it is one text, and in half a minute where it is a list.
+MAX_YAML_BYTES = 2**17
 YAML_SUFFIXES = (".yaml", ".yml")
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1

@@ -193,7 +193,7 @@ def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     found = records.convert(result.get(f"val_{task.headline}"), kind, where=where)
     score = "no val split" if found is None else f"val {task.label} {100 * found:.2f} %"
     if not result.get("beats_chance", True):
-        chance = 100 * result[f"chance_{task.headline}"]
+        chance = 100 * (records.convert(result.get(f"chance_{task.headline}"), kind, where=where) or 0.0)
         score += f", no better than what can be had without looking at the image ({chance:.2f} %)"
     console.print(
         f"{result['model']}: {score} (epoch {result['best_epoch']} of {result['epochs']}, "

@@ -241,7 +241,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "track", (self.track,) if isinstance(self.track, str) else tuple(self.track))
         for name in OPTIONS:
-            check_value(name, getattr(self, name))
+            value = getattr(self, name)
+            check_value(name, value)
+            if isinstance(value, str) and "\0" in value:
+                raise UsageError(f"Argument `{name}` must not hold a NUL. Received: {name}={value!r}")
         if self.tensorboard is False and "tensorboard" in self.track:
             raise UsageError("Argument `track` holds 'tensorboard', and `tensorboard` is False: choose one")
         self._check_parts()

@@ -6,9 +6,10 @@ import datetime
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import keras
+import msgspec
 
 from kseg import files, records
 from kseg.data.sources.source import source_label
@@ -60,7 +61,7 @@ class Resolved(records.Record, frozen=True):
     # Records of 0.1 have none of these.
     jit_compile: bool | Literal["auto"] = False
     jit_reason: records.Text = ""
-    encoder_rate: float = 1.0
+    encoder_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     batch_size: records.Count | None = None
     batch_reason: records.Text = ""
 

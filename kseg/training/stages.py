@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kseg import records
+from kseg import files, records
 from kseg.errors import DataError, UsageError
 from kseg.progress import Say, to_stderr
 from kseg.text import printable
@@ -38,7 +38,7 @@ def train_stages(stages: Sequence[TrainConfig], say: Say | None = None) -> list[
     """
     if not stages:
         raise UsageError("Argument `stages` must hold at least one TrainConfig. Received: none")
-    folders = [Path(stage.out).resolve() for stage in stages]
+    folders = [files.resolved(stage.out) for stage in stages]
     if len(set(folders)) < len(folders):
         raise UsageError(
             f"Each stage needs a run folder of its own. Received: {', '.join(stage.out for stage in stages)}"

@@ -102,5 +102,7 @@ def test_command_describes_one_network(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_command_refuses_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["models", "--size", "big"]) == 2
+    with pytest.raises(SystemExit) as refused:
+        main.main(["models", "--size", "big"])
+    assert refused.value.code == 2
     assert "HEIGHTxWIDTH" in capsys.readouterr().err

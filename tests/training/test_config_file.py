@@ -87,6 +87,7 @@ def test_an_argument_that_needs_another_may_get_it_from_the_command_line(tmp_pat
         ("- epochs", ["expected an object, found a list"]),
         ("model_args: " + "[" * 5000, ["run.yaml"]),
         ("\x00", ["run.yaml"]),
+        ('weights: "a\\0b"', ["Argument `weights` must not hold a NUL"]),
     ],
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(

@@ -265,7 +265,7 @@ def test_a_run_that_died_before_its_record_leaves_a_folder_that_can_be_used(
 
 
 def test_resuming_with_other_arguments_is_refused(finished: Finished, folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"other arguments \(epochs: 3 -> 9; seed: 3 -> 4\)"):
+    with pytest.raises(UsageError, match=r"other arguments \(seed: 3 -> 4; epochs: 3 -> 9\)"):
         train(config(folder, finished[0], resume=True, epochs=9, seed=4))
 
 

@@ -85,7 +85,7 @@ def quiet() -> Iterator[None]:
 def cache_dir(given: str | os.PathLike[str] | None = None) -> Path:
     """Return the cache folder: `given`, or `$KSEG_CACHE`, or `~/.cache/kseg`."""
     chosen = given or os.environ.get("KSEG_CACHE") or "~/.cache/kseg"
-    return Path(chosen).expanduser().resolve()
+    return files.resolved(chosen)
 
 
 def _mask_dtype(spec: Spec) -> type:

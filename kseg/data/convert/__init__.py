@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from kseg import files
 from kseg.checks import check_choice
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Options, check_choice_of_unlabeled
@@ -83,7 +84,7 @@ def convert(
         >>> done.counts["train"].images
         1464
     """
-    root = Path(source).expanduser().resolve()
+    root = files.resolved(source)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"The data folder {root} {what}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kseg import files
 from kseg.data.coco.records import Annotation
 from kseg.data.pictures import listing
 from kseg.data.pictures.orientation import Drawn
@@ -77,7 +78,7 @@ class FolderSource(Source):
     def _place(self, place: str | Path, options: Options) -> Path:
         """Take name, path and cache; to be called first."""
         self.name, self._cache_dir = str(place), options.cache_dir
-        self.path = Path(place).expanduser().resolve()
+        self.path = files.resolved(place)
         return self.path
 
     def read(self, item: Item) -> Sample:

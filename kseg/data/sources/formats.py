@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
+from kseg import files
 from kseg.data.coco import records as coco_records
 from kseg.data.pictures import listing
 from kseg.data.pictures.palette import PaletteLike
@@ -103,7 +103,7 @@ def layout(path: str | os.PathLike[str]) -> tuple[str, dict[str, str]]:
     Raises:
         DataError: missing, or of neither layout.
     """
-    folder = Path(path).expanduser().resolve()
+    folder = files.resolved(path)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(

@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from kseg import files
 from kseg.data.pictures.palette import PaletteLike
 from kseg.data.sample import Samples, masks_of
 from kseg.errors import DataError, did_you_mean
@@ -123,7 +123,7 @@ def source_label(source: str | os.PathLike[str]) -> str:
     text = os.fspath(source)
     if text.startswith(("tfds:", "sample:")):
         return text
-    return Path(text).expanduser().resolve().name or text
+    return files.resolved(text).name or text
 
 
 def base_split(split: str) -> str:

@@ -130,3 +130,14 @@ def test_a_typing_mistake_is_refused_and_a_field_of_another_program_is_not(tmp_p
         classes_file.read(file)
     file.write_text('{"classes": ["a", "b"], "xyz_http": 1}')
     assert classes_file.read(file)["classes"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("place", ["loop", "a\0b"])
+def test_a_place_that_cannot_be_followed_is_one_line(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    for words in (["check-data", place], ["convert-data", place, "--out", "out"]):
+        assert main(words) == 2
+        assert "no path that can be followed" in capsys.readouterr().err

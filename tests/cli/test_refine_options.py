@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_one_line_with_exit_code_2(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("superpixels:scale=-1", "Refiner 'superpixels': Argument `scale` must be a number from 0"),
+        ("superpixels:scale=-1", "Refiner 'superpixels': Argument `scale` must be a number >= 0"),
         ("tree-cover:classifier=none.keras", "'none.keras' does not exist"),
     ],
 )

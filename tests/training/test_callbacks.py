@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from kseg import tasks
 from kseg.errors import ArtefactError, KsegError
 from kseg.metrics import MeanIoU
 from kseg.training import AverageWeights, StopOnNaN, TrainingDivergedError, checkpoint
@@ -31,7 +32,15 @@ def batch(value: float = 1.0, rows: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def recorder(run: Path, saved: list, **changes: object) -> Recorder:
-    options = {"average": None, "validated": True, "patience": None, "images": 8, "say": None, **changes}
+    options = {
+        "task": tasks.find("semantic"),
+        "average": None,
+        "validated": True,
+        "patience": None,
+        "images": 8,
+        "say": None,
+        **changes,
+    }
     return Recorder(run, saved.append, **options)  # type: ignore[arg-type]
 
 
@@ -121,7 +130,13 @@ def test_the_progress_bar_of_a_terminal_shows_per_cent(capsys: pytest.CaptureFix
     score = MeanIoU(num_classes=2, name="miou")
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=[score])
     images, masks = np.ones((2, 4, 4, 3), "float32"), np.zeros((2, 4, 4), "int32")
-    history = model.fit(images, masks, validation_data=(images, masks), callbacks=[PercentBar()], verbose=1)
+    history = model.fit(
+        images,
+        masks,
+        validation_data=(images, masks),
+        callbacks=[PercentBar(tasks.find("semantic"))],
+        verbose=1,
+    )
     printed = capsys.readouterr().out
     for name, key in (("mIoU %", "miou"), ("val_mIoU %", "val_miou")):
         assert f" {name}: {100 * history.history[key][-1]:.4f}" in printed

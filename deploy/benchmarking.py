@@ -19,6 +19,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,9 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
     inputs = list(itertools.islice(network_inputs(judged, spec, size), TIMED_IMAGES))
     np.save(folder / INPUTS, np.stack(inputs))
     for index, sample in enumerate(judged):
-        (folder / f"sample-{index:06d}.pickle").write_bytes(pickle.dumps(sample))
+        # The worker may not be able to import the caller's own class of samples.
+        plain = types.SimpleNamespace(**vars(sample))
+        (folder / f"sample-{index:06d}.pickle").write_bytes(pickle.dumps(plain))
 
 
 def _start_row(path: Path, spec: Spec, size: tuple[int, int]) -> dict[str, Any]:

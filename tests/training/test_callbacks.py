@@ -17,6 +17,8 @@ from kseg.training.callbacks import HISTORY, PercentBar, Recorder
 from kseg.training.config import TrainConfig
 from kseg.training.optimizers import create_optimizer
 
+TASK = tasks.find("semantic")
+
 
 def toy(optimizer: object = None, units: int = 3) -> keras.Model:
     inputs = keras.Input((4,))
@@ -134,7 +136,7 @@ def test_the_progress_bar_of_a_terminal_shows_per_cent(capsys: pytest.CaptureFix
         images,
         masks,
         validation_data=(images, masks),
-        callbacks=[PercentBar(tasks.find("semantic"))],
+        callbacks=[PercentBar(TASK)],
         verbose=1,
     )
     printed = capsys.readouterr().out

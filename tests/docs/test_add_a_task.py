@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = (ROOT / "docs" / "add-a-task.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/add-a-task.md").read_text(encoding="utf-8")
 TASK = (ROOT / "tests" / "tasks" / "mean_color.py").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 

@@ -10,7 +10,7 @@ from deploy import formats
 from deploy.calibration import Calibration
 from deploy.conversion import Request
 from deploy.ends import output_shapes
-from deploy.patterns import Pattern
+from deploy.keep_float import check_keep_float, kept_float
 from deploy.quiet import quiet
 from deploy.template import Exporter, Job
 from deploy.verification import MINIMUM_IMAGES, Budget, Verification
@@ -165,7 +165,7 @@ def export(
     target = Path(out)
     row = _row(target, format)
     _check_choices(row, precision, dynamic, calibration)
-    _check_keep_float(keep_float, precision)
+    check_keep_float(keep_float, precision)
     judged = _verify_data(verify, calibration)
     Budget(score=max_miou_drop, one_class=max_class_drop)  # refuses before anything is converted
     if verify_images is not None:
@@ -179,7 +179,7 @@ def export(
         outputs=tuple(output_shapes(known, chosen)),
         dynamic=dynamic,
         seed=seed,
-        keep_float=_kept_float(keep_float, precision, known),
+        keep_float=kept_float(keep_float, precision, known),
     )
 
     def gate(path: Path) -> Verification:
@@ -219,23 +219,6 @@ def _failure(target: Path, verify: dict[str, Any], precision: str, near_chance_a
     if verify["near_chance"] and not near_chance_allowed:
         return text + " Train the network first, or allow it (--allow-near-chance)"
     return text + _advice(precision)
-
-
-def _check_keep_float(keep_float: str | None, precision: str) -> None:
-    if keep_float is None:
-        return
-    if precision != "int8":
-        raise UsageError(f"Argument `keep_float` is for precision 'int8'. Received: precision={precision!r}")
-    Pattern(keep_float)
-
-
-def _kept_float(keep_float: str | None, precision: str, spec: Spec) -> str | None:
-    """Return the layers that int8 leaves in float: as asked, else those that the architecture names."""
-    from kseg import models
-
-    if keep_float is not None or precision != "int8" or spec.architecture not in models.names():
-        return keep_float
-    return models.describe(spec.architecture).keep_float
 
 
 def _advice(precision: str) -> str:

@@ -271,6 +271,6 @@ SEMANTIC = register(
         check_foreign="kseg.semantic.foreign:check_foreign",
         pictures="kseg.semantic.pictures",
         tables="kseg.semantic.tables:tables",
-        page="kseg.semantic.page:page",
+        page="kseg.semantic.report_page:page",
     )
 )  # fmt: skip

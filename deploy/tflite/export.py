@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.conversion import Request, named_outputs
 from deploy.ends import INPUT
-from deploy.patterns import Pattern
+from deploy.keep_float import Pattern
 from deploy.template import Exporter
 from deploy.tflite.large_weights import large_weights
 from deploy.tflite.runtime import TFLiteRuntime

@@ -29,7 +29,7 @@ def runtime(args: argparse.Namespace, source: str | os.PathLike[str] | Runtime) 
     if args.stitch == 1:
         return source
     from kseg.inference import load_runtime
-    from kseg.inference.stitch import ShiftAndStitchRuntime
+    from kseg.inference.shift_and_stitch import ShiftAndStitchRuntime
 
     opened = load_runtime(source) if isinstance(source, str | os.PathLike) else source
     return ShiftAndStitchRuntime(opened, args.stitch)

@@ -1,4 +1,4 @@
-"""Pad, tile, blend and resize: pure functions on sizes and arrays (numpy and OpenCV only).
+"""Pad and resize: pure functions on sizes and arrays (numpy and OpenCV only).
 
 Padding is whole pixels at the bottom and right, added once and cut off once, so a mask can never come
 back shifted. Resampling is bilinear with pixel centres at +0.5, as in the networks.
@@ -6,7 +6,6 @@ back shifted. Resampling is bilinear with pixel centres at +0.5, as in the netwo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import cv2
@@ -15,9 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 # OpenCV's arrays have at most 128 channels.
 _CHANNELS_AT_ONCE = 64
-# Standard deviation of the blending window as a share of the tile's side: 1/8, as in MONAI and nnU-Net.
-_SIGMA = 0.125
-_LEAST_WEIGHT = 1e-3
 
 Floats = NDArray[np.float32]
 
@@ -37,34 +33,6 @@ def pad_to(image: NDArray[np.uint8], size: tuple[int, int], fill: tuple[int, int
     padded[:] = fill
     padded[:height, :width] = image
     return padded
-
-
-def tile_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Return where tiles of `window` pixels begin along an axis of `length` pixels.
-
-    Tiles lie evenly, the first at 0 and the last ending at `length`; neighbours share at least
-    `overlap * window` pixels. An axis that is no longer than the window has one tile.
-    """
-    if length <= window:
-        return [0]
-    step = max(1, math.floor(window * (1 - overlap)))
-    count = math.ceil((length - window) / step) + 1
-    return [round(index * (length - window) / (count - 1)) for index in range(count)]
-
-
-def blend_weights(length: int, window: int, starts: list[int]) -> Floats:
-    """Return float32 `(len(starts), window)`: each tile's weight along one axis.
-
-    Gaussian around the tile's centre and divided by the sum over tiles, so that at every one of the
-    `length` pixels the weights of the tiles that cover it add up to 1 (one tile alone: exactly 1).
-    """
-    center = (window - 1) / 2
-    offsets = (np.arange(window) - center) / (_SIGMA * window)
-    bell = np.maximum(np.exp(-0.5 * offsets**2), _LEAST_WEIGHT)
-    total = np.zeros(max(length, window))
-    for start in starts:
-        total[start : start + window] += bell
-    return np.stack([bell / total[start : start + window] for start in starts]).astype(np.float32)
 
 
 def by_channels(function: Callable[[Floats], ArrayLike], values: Floats) -> Floats:

@@ -19,7 +19,7 @@ from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.geometry import pad_to
 from kseg.inference.pictures import Picture, as_image, several
 from kseg.inference.runtime import Runtime, load_runtime
-from kseg.inference.views import Floats, Look, Request, Size, TiledView, WholeView
+from kseg.inference.tiles import Floats, Look, Request, Size, TiledView, WholeView
 from kseg.progress import Say
 from kseg.spec import RESIZE_RULES, Spec
 

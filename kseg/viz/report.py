@@ -11,8 +11,8 @@ from kseg import files, tasks
 from kseg.spec import Spec
 from kseg.viz.escaping import escape
 from kseg.viz.report_charts import curves_section
+from kseg.viz.report_exports import exports_section
 from kseg.viz.report_style import CSS, JS
-from kseg.viz.report_tables import exports_section
 
 
 def write_report(

@@ -13,7 +13,7 @@ from PIL import Image
 from kseg import saving
 from kseg.cli.main import main
 from kseg.inference import Predictor
-from kseg.inference.stitch import ShiftAndStitchRuntime
+from kseg.inference.shift_and_stitch import ShiftAndStitchRuntime
 from kseg.models import FCN8s
 from kseg.spec import Spec
 

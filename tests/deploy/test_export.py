@@ -15,7 +15,7 @@ from toys import SIZE, build_toy, normalized, toy_sample, toy_spec, train_toy
 
 import deploy
 from deploy.conversion import Request, float32_twin
-from deploy.patterns import Pattern
+from deploy.keep_float import Pattern
 from deploy.template import check_parity, check_signature
 from deploy.tflite.container import read_model
 from kseg import models

@@ -23,7 +23,7 @@ from kseg import tasks
 from kseg.cli.main import main
 from kseg.errors import ArtefactError, MissingExtraError, UsageError
 from kseg.spec import Spec
-from kseg.viz.report_tables import exports_section
+from kseg.viz.report_exports import exports_section
 
 SPEC = Spec(classes=("a", "b", "c"), input_size=(4, 6))
 

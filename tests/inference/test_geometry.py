@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kseg.inference import geometry
+from kseg.inference import geometry, tiles
 
 
 def test_padding_is_bottom_and_right_only() -> None:
@@ -28,7 +28,7 @@ sides = st.integers(1, 700)
 @settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.95))
 def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: float) -> None:
-    starts = geometry.tile_starts(length, window, overlap)
+    starts = tiles.tile_starts(length, window, overlap)
     window = min(window, length)
     assert starts[0] == 0
     assert starts[-1] + window == length
@@ -40,9 +40,9 @@ def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: flo
 @settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.9))
 def test_weights_add_up_to_one_everywhere(length: int, window: int, overlap: float) -> None:
-    starts = geometry.tile_starts(length, window, overlap)
+    starts = tiles.tile_starts(length, window, overlap)
     window = min(window, length)
-    weights = geometry.blend_weights(length, window, starts)
+    weights = tiles.blend_weights(length, window, starts)
     total = np.zeros(length)
     for start, row in zip(starts, weights, strict=True):
         total[start : start + window] += row
@@ -53,7 +53,7 @@ def test_weights_add_up_to_one_everywhere(length: int, window: int, overlap: flo
 
 
 def test_a_tile_counts_most_at_its_centre() -> None:
-    first, second = geometry.blend_weights(150, 100, [0, 50])
+    first, second = tiles.blend_weights(150, 100, [0, 50])
     assert first[70] > 0.5 > first[80]
     np.testing.assert_allclose(first, second[::-1], atol=1e-6)
 

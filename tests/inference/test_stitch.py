@@ -12,7 +12,7 @@ from fake_runtime import Identity, toy_spec
 from kseg.errors import UsageError
 from kseg.inference import Predictor, Runtime
 from kseg.inference.keras_runtime import KerasRuntime
-from kseg.inference.stitch import ShiftAndStitchRuntime, coarse_scores
+from kseg.inference.shift_and_stitch import ShiftAndStitchRuntime, coarse_scores
 from kseg.layers import CropLike, TransposedConv
 from kseg.models import create
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from battery import ModelBattery
 
-from kseg.inference.sliding import sliding_window
+from kseg.inference.patch_by_patch import sliding_window
 from kseg.models import N4, forms
 from kseg.models.summary import parameters, shapes_only
 

@@ -12,7 +12,7 @@ from battery import ModelBattery
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.inference.sliding import sliding_window
+from kseg.inference.patch_by_patch import sliding_window
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
 from kseg.models import PatchNet, flops, forms
 from kseg.models.parts.chain import Chain

@@ -9,7 +9,7 @@ import pytest
 from battery import ModelBattery
 
 from kseg.errors import UsageError
-from kseg.inference.sliding import sliding_window
+from kseg.inference.patch_by_patch import sliding_window
 from kseg.models import PinheiroCNN, forms
 from kseg.models.summary import parameters, shapes_only
 

@@ -11,7 +11,7 @@ from battery import ModelBattery
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.inference.sliding import sliding_window
+from kseg.inference.patch_by_patch import sliding_window
 from kseg.losses import PixelCrossEntropy
 from kseg.models import RecurrentCNN, forms
 from kseg.models.summary import parameters, shapes_only

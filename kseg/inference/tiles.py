@@ -1,4 +1,4 @@
-"""One look at an image: its logits at the image's own size, handed out row band by row band.
+"""A whole image or its blended tiles: logits at the image's own size, handed out row band by row band.
 
 A view never holds logits of the whole image at the image's size: `WholeView` enlarges the network's
 answer as rows are asked for, `TiledView` keeps the rows that unfinished tiles still reach.
@@ -6,6 +6,7 @@ answer as rows are asked for, `TiledView` keeps the rows that unfinished tiles s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.transforms.resize import resize_image
-from kseg.inference.geometry import blend_weights, resize_channels, resize_rows, tile_starts
+from kseg.inference.geometry import resize_channels, resize_rows
+
+# Standard deviation of the blending window as a share of the tile's side: 1/8, as in MONAI and nnU-Net.
+_SIGMA = 0.125
+_LEAST_WEIGHT = 1e-3
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
+
+
+def tile_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Return where tiles of `window` pixels begin along an axis of `length` pixels.
+
+    Tiles lie evenly, the first at 0 and the last ending at `length`; neighbours share at least
+    `overlap * window` pixels. An axis that is no longer than the window has one tile.
+    """
+    if length <= window:
+        return [0]
+    step = max(1, math.floor(window * (1 - overlap)))
+    count = math.ceil((length - window) / step) + 1
+    return [round(index * (length - window) / (count - 1)) for index in range(count)]
+
+
+def blend_weights(length: int, window: int, starts: list[int]) -> Floats:
+    """Return float32 `(len(starts), window)`: each tile's weight along one axis.
+
+    Gaussian around the tile's centre and divided by the sum over tiles, so that at every one of the
+    `length` pixels the weights of the tiles that cover it add up to 1 (one tile alone: exactly 1).
+    """
+    center = (window - 1) / 2
+    offsets = (np.arange(window) - center) / (_SIGMA * window)
+    bell = np.maximum(np.exp(-0.5 * offsets**2), _LEAST_WEIGHT)
+    total = np.zeros(max(length, window))
+    for start in starts:
+        total[start : start + window] += bell
+    return np.stack([bell / total[start : start + window] for start in starts]).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from kseg.metrics.confusion import Confusion
 from kseg.spec import Spec
 from kseg.viz.escaping import escape
-from kseg.viz.report_tables import DASH, percent
+from kseg.viz.report_exports import DASH, percent
 
 # Up to this many classes a confusion table stands open; a larger one is folded away.
 _MOST_OPEN = 12

@@ -1,10 +1,11 @@
-"""The regular expression of `keep_float`: checked whole beforehand, matched in linear time."""
+"""What int8 leaves in float: by the caller's pattern on layers' names, else as the network is registered."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from kseg.errors import UsageError, require
+from kseg.spec import Spec
 
 # Far beyond any list of layers; RE2 itself bounds what a pattern may unfold to.
 _LONGEST = 10_000
@@ -53,3 +54,21 @@ def _reason(error: Exception) -> str:
     """RE2's reason; its Python module hands it over as bytes."""
     reason = error.args[0] if error.args else ""
     return reason.decode(errors="replace") if isinstance(reason, bytes) else str(error)
+
+
+def check_keep_float(keep_float: str | None, precision: str) -> None:
+    """Raise UsageError for a pattern that is none, or that is given for another precision than int8."""
+    if keep_float is None:
+        return
+    if precision != "int8":
+        raise UsageError(f"Argument `keep_float` is for precision 'int8'. Received: precision={precision!r}")
+    Pattern(keep_float)
+
+
+def kept_float(keep_float: str | None, precision: str, spec: Spec) -> str | None:
+    """Return the layers that int8 leaves in float: as asked, else those that the architecture names."""
+    from kseg import models
+
+    if keep_float is not None or precision != "int8" or spec.architecture not in models.names():
+        return keep_float
+    return models.describe(spec.architecture).keep_float

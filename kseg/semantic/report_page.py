@@ -7,11 +7,11 @@ from typing import Any
 
 from kseg.errors import UsageError
 from kseg.metrics.confusion import Confusion
-from kseg.semantic.page_examples import Example, examples_section
-from kseg.semantic.page_tables import classes_section, confusion_section
+from kseg.semantic.report_examples import Example, examples_section
+from kseg.semantic.report_tables import classes_section, confusion_section
 from kseg.spec import Spec
 from kseg.tasks import Page
-from kseg.viz.report_tables import percent
+from kseg.viz.report_exports import percent
 
 _CARDS = {"miou": "mean IoU", "pixel_acc": "pixel accuracy", "mean_acc": "mean accuracy"}
 

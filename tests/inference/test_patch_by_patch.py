@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kseg.errors import UsageError
-from kseg.inference.sliding import sliding_window
+from kseg.inference.patch_by_patch import sliding_window
 from kseg.models.forms import PatchForm
 
 

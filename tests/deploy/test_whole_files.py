@@ -47,13 +47,13 @@ spec = deploy.read_spec(source)
 
 def converted(model, spec, path, request):
     shutil.copy(source, path)
-    return Probe(np.zeros((1, *request.size, 3)), np.zeros((1, *request.size, 2)))
+    return Probe(np.zeros((1, *request.size, 3)), {"logits": np.zeros((1, *request.size, 2))})
 
 def die(path):
     os.kill(os.getpid(), signal.SIGKILL)
 
 template.convert, template.load = converted, die
-request = Request(format="tflite", precision="float32", size=spec.input_size)
+request = Request(format="tflite", precision="float32", size=spec.input_size, outputs=("logits",))
 job = template.Job(model=None, spec=spec, out=out, request=request, calibration=None, verify=None)
 TFLiteExporter(job).run()
 """

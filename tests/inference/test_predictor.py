@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kseg.errors import DataError, UsageError
-from kseg.inference import Predictor, predictor, views
+from kseg.inference import Predictor, predictor, tiles
 
 RNG = np.random.default_rng(0)
 ODD_SIZES = [(1, 1), (1, 90), (90, 1), (33, 47), (34, 47), (33, 48), (66, 94)] + [
@@ -175,7 +175,7 @@ def test_memory_is_bounded_by_bands_and_strips(monkeypatch: pytest.MonkeyPatch) 
     rings: list[int] = []
     bands: list[int] = []
 
-    class Watched(views.TiledView):
+    class Watched(tiles.TiledView):
         def __init__(self, *args: object, **kwargs: object) -> None:
             super().__init__(*args, **kwargs)  # type: ignore[arg-type]
             rings.append(int(np.prod(self.buffer_shape)) * 4)

@@ -20,6 +20,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trains_and_exports_to_int8(name: str, tmp_path: Path) -> None:
     for module in ("ai_edge_litert", "ai_edge_quantizer"):

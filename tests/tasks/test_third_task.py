@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-import mean_color
 import numpy as np
 import pytest
 
@@ -14,12 +17,22 @@ import deploy
 from deploy.metadata import read_spec
 from kseg import tasks
 from kseg.cli.main import main
+from kseg.models import registry
 
 DATA = "sample:nuclei"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def mean_color() -> Iterator[ModuleType]:
+    """The task's module, imported; afterwards no other test sees its row and its network."""
+    module = importlib.import_module("mean_color")
+    yield module
+    del tasks._ROWS[module.NAME], registry._ENTRIES["MeanColorNet"], registry._KEYS["meancolornet"]
+    del sys.modules["mean_color"]
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(mean_color: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("third") / "run"
     words = (
         "train --model meancolornet --size 48x48 --resize stretch --epochs 20 --batch-size 8 --val-every 10"
@@ -113,7 +126,7 @@ def test_other_tasks_options_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "r").exists()
 
 
-def test_the_table() -> None:
+def test_the_table(mean_color: ModuleType) -> None:
     assert tasks.find("mean-color") is mean_color.TASK
     with pytest.raises(ValueError, match="two tasks"):
         tasks.register(tasks.Task(**{**vars(mean_color.TASK), "label": "other"}))

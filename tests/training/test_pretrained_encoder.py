@@ -9,16 +9,17 @@ from typing import Any
 
 import keras
 import pytest
-from kseg.training.fitted import compiled
-from kseg.training.plan import make_plan
 from test_train import assert_same_training, config, make_folder
 
 import kseg
 from kseg.errors import UsageError
 from kseg.models import create
 from kseg.training import TrainConfig, train
+from kseg.training.compiled import Networks
 from kseg.training.config import ENCODER_RATE
+from kseg.training.feeds import make_feeds
 from kseg.training.multipliers import encoder_factors
+from kseg.training.settled import look, settle_numbers
 
 FCN: dict[str, Any] = {
     "model": "fcn32s",
@@ -60,7 +61,9 @@ def finished(squares: Path, weights: str, tmp_path_factory: pytest.TempPathFacto
 
 def factors(wanted: TrainConfig) -> dict[str, float]:
     """Factor on the rate of each variable, by path."""
-    fitted = compiled(wanted, make_plan(wanted, None, quiet))
+    ground = look(wanted, None, quiet)
+    settled = settle_numbers(wanted, ground, make_feeds(wanted, ground, 4), 4)
+    fitted = Networks(wanted, ground).chosen(settled)
     optimizer = fitted.form.optimizer
     optimizer.build(fitted.form.trainable_variables)
     found = getattr(optimizer, "_factors", [1.0] * len(fitted.form.trainable_variables))
@@ -96,7 +99,7 @@ def test_weights_of_a_whole_network_are_no_encoders(squares: Path, tmp_path: Pat
     arguments = {"width": 0.0625, "depth": 2}
     create("unet", num_classes=3, **arguments).save_weights(tmp_path / "unet.weights.h5")
     wanted = config(squares, tmp_path, model_args=arguments, weights=str(tmp_path / "unet.weights.h5"))
-    assert make_plan(wanted, None, quiet).encoder_rate == 1
+    assert look(wanted, None, quiet).encoder_rate == 1
     assert set(factors(wanted).values()) == {1.0}
 
 
@@ -165,7 +168,7 @@ def test_a_resumed_run_keeps_what_it_was_started_with(
     assert json.loads((out / "run.json").read_text())["resolved"]["encoder_rate"] == (recorded or 1)
 
 
-@pytest.mark.parametrize(("rate", "message"), [("slow", "expected a number"), (-1.0, "positive number")])
+@pytest.mark.parametrize(("rate", "message"), [("slow", "expected a number"), (-1.0, "a number > 0")])
 def test_a_record_with_another_thing_for_a_factor_is_refused(
     interrupted: Path, squares: Path, tmp_path: Path, weights: str, rate: Any, message: str
 ) -> None:
@@ -188,5 +191,5 @@ def test_frozen_layers_have_no_factor(weights: str) -> None:
 def test_images_are_normalised_as_the_weights_expect(squares: Path, tmp_path: Path) -> None:
     weights = network_file(tmp_path / "lite.keras", "efficientnetlite0")
     wanted = config(squares, tmp_path, weights=weights, **{**FCN, "encoder": "efficientnetlite0"})
-    normalization = make_plan(wanted, None, quiet).spec.normalization
+    normalization = look(wanted, None, quiet).spec.normalization
     assert (normalization.mean, normalization.std) == ((127.0,) * 3, (128.0,) * 3)

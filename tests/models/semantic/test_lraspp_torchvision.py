@@ -166,7 +166,7 @@ def test_training_from_an_old_file_or_run_goes_on_with_its_variant(old: tuple[ke
     assert settle_versions("LRASPP", given, started, None)["variant"] == "late"
     asked = {**given, "variant": "torchvision"}
     assert settle_versions("LRASPP", asked, started, None)["variant"] == "torchvision"
-    assert settle_versions("ResUNet", {"num_classes": 3}, started, None) == {"num_classes": 3}
+    assert settle_versions("FCN8s", {"num_classes": 3}, started, None) == {"num_classes": 3}
     resumed = {"resolved": {"arguments": given}}
     assert settle_versions("LRASPP", given, fresh, resumed)["variant"] == "late"
 

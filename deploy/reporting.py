@@ -75,17 +75,6 @@ def report(
     exports = [_export_row(path, benchmark) for path in export_files(folder)]
     notes, commands = _notes(task, folder, splits, bool(exports)), _commands(folder, source.name, splits)
     page = Path(out) if out else folder / "report.html"
-    write_report(
-        page,
-        title=f"{predictor.spec.architecture} on {source.spec.data['source']}",
-        spec=predictor.spec,
-        history_csv=folder / "history.csv",
-        examples=_examples(task, predictor, source.samples(splits[0], limit=examples)),
-        scores=scores,
-        exports=exports,
-        notes=notes,
-        commands=commands,
-    )
     summary = {
         "spec": predictor.spec.to_dict(),
         "scores": {name: entry.summary() for name, entry in scores.items()},
@@ -93,7 +82,20 @@ def report(
         "benchmark": _without_paths(_read(folder / BENCHMARK, dict[str, Any]), folder),
         "notes": notes,
     }
-    files.write_json(page.with_suffix(".json"), summary)
+    # The record waits under a temporary name until the page is written: both are there, or neither.
+    with files.atomic(page.with_suffix(".json")) as waiting:
+        files.write_json(waiting, summary)
+        write_report(
+            page,
+            title=f"{predictor.spec.architecture} on {source.spec.data['source']}",
+            spec=predictor.spec,
+            history_csv=folder / "history.csv",
+            examples=_examples(task, predictor, source.samples(splits[0], limit=examples)),
+            scores=scores,
+            exports=exports,
+            notes=notes,
+            commands=commands,
+        )
     predictor.close()
     return page, summary
 

@@ -151,3 +151,15 @@ def test_two_quickstarts_at_once_have_a_folder_each(tmp_path: Path) -> None:
         folders = list(pool.map(lambda _: quickstart._claim(tmp_path / "runs" / "q"), range(8)))
     assert len(set(folders)) == 8
     assert all(folder.is_dir() for folder in folders)
+
+
+def test_page_and_record_are_both_there_or_neither(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deploy.reporting.write_report", full)
+    with pytest.raises(OSError, match="No space"):
+        deploy.report(run_folder, out=tmp_path / "place" / "r.html")
+    assert list((tmp_path / "place").glob("*")) == []

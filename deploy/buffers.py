@@ -7,6 +7,7 @@ classes that takes about as long as a small int8 network.
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,19 @@ class Buffers:
                 # Of another batch size: let it go rather than keep a buffer per size.
                 memory = spare if spare.shape == shape else None
         return np.asarray(_Lease(memory, self._spare))
+
+
+class OutputBuffers:
+    """Memory for answers of several outputs, each used again by itself.
+
+    Args:
+        outputs: name -> shape, batch left out.
+    """
+
+    def __init__(self, outputs: Mapping[str, tuple[int, ...]]) -> None:
+        self._outputs = dict(outputs)
+        self._buffers = {name: Buffers() for name in outputs}
+
+    def take(self, count: int) -> dict[str, np.ndarray]:
+        """Return an array `(count, *shape)` for each output, as `Buffers.take` does."""
+        return {name: self._buffers[name].take((count, *shape)) for name, shape in self._outputs.items()}

@@ -235,8 +235,7 @@ def find(name: str) -> Task:
         UsageError: if there is no such task.
     """
     if name not in _ROWS:
-        for point in metadata.entry_points(group=GROUP, name=name):
-            register(point.load())
+        load_installed()
     if name not in _ROWS:
         raise UsageError(
             f"There is no task '{name}'.{did_you_mean(name, names())} Known: {', '.join(names())}. "
@@ -245,7 +244,7 @@ def find(name: str) -> Task:
     return _ROWS[name]
 
 
-SEMANTIC = register(
+register(
     Task(
         name="semantic",
         headline="miou",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.buffers import Buffers
+from deploy.buffers import OutputBuffers
 from deploy.ends import INPUT, checked_ends, checked_images
 from deploy.onnx.container import open_session
 from kseg.errors import require
@@ -43,7 +43,7 @@ class OnnxRuntime(OneOutput):
         )
         self.input_size = self.ends.size
         self.name = "ONNX Runtime"
-        self._buffers = {name: Buffers() for name in self.ends.outputs}
+        self._buffers = OutputBuffers(self.ends.outputs)
         self._shared = Shared(self.path.name)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -62,10 +62,7 @@ class OnnxRuntime(OneOutput):
         images = checked_images(self.path, images, self.ends.input_shape)
         step = 1 if self.ends.input_shape[0] == 1 else max(1, len(images))
         with self._shared.use():
-            results = {
-                name: self._buffers[name].take((len(images), *shape))
-                for name, shape in self.ends.outputs.items()
-            }
+            results = self._buffers.take(len(images))
             for start in range(0, len(images), step):
                 piece = slice(start, start + step)
                 self._run(images[piece], {name: result[piece] for name, result in results.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.buffers import Buffers
+from deploy.buffers import OutputBuffers
 from deploy.ends import INPUT, checked_ends, checked_images, output_shapes
 from deploy.tensorrt import container
 from deploy.tensorrt.cuda import Buffer, bindings, call, device_name
@@ -63,7 +63,7 @@ class EngineRuntime(OneOutput):
         self._largest = self._largest_batch()
         self._stream: Any = call(self._cudart.cudaStreamCreate())
         self._device = {name: Buffer(self._cudart) for name in (INPUT, *self.ends.outputs)}
-        self._buffers = {name: Buffers() for name in self.ends.outputs}
+        self._buffers = OutputBuffers(self.ends.outputs)
         self._shared = Shared(self.path.name, exclusive=True)
 
     def _largest_batch(self) -> int:
@@ -88,10 +88,7 @@ class EngineRuntime(OneOutput):
         """
         images = checked_images(self.path, images, self.ends.input_shape)
         with self._shared.use():
-            results = {
-                name: self._buffers[name].take((len(images), *shape))
-                for name, shape in self.ends.outputs.items()
-            }
+            results = self._buffers.take(len(images))
             for start in range(0, len(images), self._largest):
                 piece = slice(start, start + self._largest)
                 self._run(images[piece], {name: result[piece] for name, result in results.items()})

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.buffers import Buffers
+from deploy.buffers import OutputBuffers
 from deploy.ends import INPUT, checked_ends, checked_images
 from deploy.quiet import quiet
 from deploy.tflite.container import read_model
@@ -57,7 +57,7 @@ class TFLiteRuntime(OneOutput):
         # Functions that give a view of an output where it lies; a view must be gone before the next run.
         self._views = {name: self._interpreter.tensor(outputs[name]["index"]) for name in self.ends.outputs}
         self.name = "LiteRT"
-        self._buffers = {name: Buffers() for name in self.ends.outputs}
+        self._buffers = OutputBuffers(self.ends.outputs)
         self._shared = Shared(self.path.name, exclusive=True)
 
     def operators(self) -> set[str]:
@@ -79,10 +79,7 @@ class TFLiteRuntime(OneOutput):
         """
         images = checked_images(self.path, images, self.ends.input_shape)
         with self._shared.use():
-            results = {
-                name: self._buffers[name].take((len(images), *shape))
-                for name, shape in self.ends.outputs.items()
-            }
+            results = self._buffers.take(len(images))
             for index in range(len(images)):
                 self._interpreter.set_tensor(self._input, images[index : index + 1])
                 self._interpreter.invoke()

@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
-    from kseg import models, saving
+    from kseg import files, models, saving
     from kseg.cli.output import closing_line, console, print_json
     from kseg.training.settled import SETTLED
 
     for name in SETTLED:
         if name in args.model_args:
             raise UsageError(f"`{name}` cannot be changed: the model's data settled it")
-    if Path(args.out).resolve() == Path(args.model).resolve():
+    if files.resolved(Path(args.out).absolute()) == files.resolved(Path(args.model).absolute()):
         raise UsageError(f"--out '{args.out}' is the model itself, which stays as it is: give another file")
     rebuilt = models.rebuild(saving.load(args.model), **args.model_args)
     spec = saving.save(rebuilt, args.out)

@@ -13,6 +13,7 @@ from kseg.checks import check_choice
 from kseg.data.pictures import listing
 from kseg.data.pictures.images import IMAGE_SUFFIXES, read_image
 from kseg.errors import DataError
+from kseg.files import resolved
 from kseg.progress import Progress, Say, silent
 from kseg.text import printable
 
@@ -92,7 +93,7 @@ def find_images(sources: Sequence[str], out: Path) -> list[Path]:
         DataError: if a source does not exist, or a folder has no image.
     """
     found: dict[Path, None] = {}
-    own = out.resolve()
+    own = resolved(out.absolute())
     for source in map(Path, sources):
         if source.is_file():
             found[source] = None

@@ -217,23 +217,7 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
     saver = BestModel(job.run, config, job.ground, settled, info, network, average)
     terminal = sys.stdout.isatty()
     watch = StopOnDivergence(config.loss)
-    recorder = Recorder(
-        job.run,
-        saver,
-        task=job.ground.task,
-        average=average,
-        validated=feeds.validation is not None,
-        patience=config.patience,
-        images=settled.images_per_epoch,
-        examples=config.examples,
-        watch=watch,
-        say=None if terminal else job.say,
-    )
-    stored = checkpoint.load(job.run) if config.resume else None
-    if stored is not None:
-        meta, arrays = stored
-        recorder.restore(meta, checkpoint.restore(job.compiled.form, arrays))
-        job.say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
+    recorder = _recorder(job, saver, average, watch, None if terminal else job.say)
     callbacks: list[keras.callbacks.Callback] = [SetEpoch(feeds.batches), watch]
     callbacks += [average] if average else []
     plain = job.compiled.is_plain
@@ -273,6 +257,31 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
         best = recorder.best or recorder.rows[-1]
         result |= saver.reestimate(best, feeds, config.bn_batches, job.say)
     return result
+
+
+def _recorder(
+    job: _Job, saver: BestModel, average: AverageWeights | None, watch: StopOnDivergence, say: Say | None
+) -> Recorder:
+    """Return the recorder of a run; of one that is resumed, with what its checkpoint holds."""
+    config = job.config
+    recorder = Recorder(
+        job.run,
+        saver,
+        task=job.ground.task,
+        average=average,
+        validated=job.feeds.validation is not None,
+        patience=config.patience,
+        images=job.settled.images_per_epoch,
+        examples=config.examples,
+        watch=watch,
+        say=say,
+    )
+    stored = checkpoint.load(job.run) if config.resume else None
+    if stored is not None:
+        meta, arrays = stored
+        recorder.restore(meta, checkpoint.restore(job.compiled.form, arrays))
+        job.say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
+    return recorder
 
 
 def _result(job: _Job, recorder: Recorder) -> dict[str, Any]:

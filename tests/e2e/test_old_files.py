@@ -69,3 +69,14 @@ def test_an_old_run_goes_on(tmp_path: Path) -> None:
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     for name in ("loss", "miou", "val_loss", "val_miou", "learning_rate"):
         assert float(rows[-1][name]) == pytest.approx(float(whole[-1][name]), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("words", [["predict", "unet.tflite", "."], ["rebuild", "unet.keras"]])
+def test_an_out_that_is_a_loop_of_links_is_one_line(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(OLD)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert main([*words, "--out", str(loop), *(["--model-args", "{}"] if words[0] == "rebuild" else [])]) == 2
+    assert "no path that can be followed" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def free_folder(out: str | os.PathLike[str], source: Path) -> Path:
         )
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file. Give a folder")
-    if path.resolve() == source:
+    if files.resolved(path) == source:
         raise UsageError(f"{path} is the data itself. Give another folder")
     return path
 

@@ -34,6 +34,7 @@ from deploy.plots import check_path, plot_benchmark
 from deploy.worker import INPUTS
 from kseg import tasks
 from kseg.checks import whole
+from kseg.data import Sample
 from kseg.errors import ArtefactError, UsageError
 from kseg.files import write_json
 from kseg.machine import host
@@ -41,6 +42,7 @@ from kseg.progress import Progress, silent
 from kseg.spec import Spec
 
 CALLS_PER_ROUND = 5
+_OF_A_SAMPLE = tuple(field.name for field in dataclasses.fields(Sample))
 MEASURED = "measured"
 NOT_RUN = "not run: no CUDA device"
 TIMED_IMAGES = 8
@@ -137,7 +139,8 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
     np.save(folder / INPUTS, np.stack(inputs))
     for index, sample in enumerate(judged):
         # The worker may not be able to import the caller's own class of samples.
-        plain = types.SimpleNamespace(**vars(sample))
+        held = {name: getattr(sample, name) for name in _OF_A_SAMPLE if hasattr(sample, name)}
+        plain = types.SimpleNamespace(**held)
         (folder / f"sample-{index:06d}.pickle").write_bytes(pickle.dumps(plain))
 
 

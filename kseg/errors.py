@@ -112,14 +112,17 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[at : at + 1 + wrapped])
 
 
-def did_you_mean(received: str, known: list[str]) -> str:
-    """Return ` Did you mean 'x'?` for the nearest known name; empty if none is near, or it was received."""
+def did_you_mean(received: str, known: list[str], likeness: float = 0.5) -> str:
+    """Return ` Did you mean 'x'?` for the nearest known name; empty if none is near, or it was received.
+
+    `likeness` (0 to 1, `difflib`'s ratio) is how near a name must be.
+    """
     import difflib
 
     if received in known:
         # Refused for another reason than its spelling.
         return ""
-    near = difflib.get_close_matches(received.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(received.lower(), [k.lower() for k in known], n=1, cutoff=likeness)
     if not near:
         return ""
     original = next(k for k in known if k.lower() == near[0])

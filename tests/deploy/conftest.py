@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,19 @@ def toy() -> Any:
 
 
 @pytest.fixture(scope="session")
-def exported(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One float32 artefact per format that needs no GPU, by format name."""
-
+def exported_once(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("exported")
     paths = {"tflite": folder / "toy.tflite", "onnx": folder / "toy.onnx"}
     for path in paths.values():
         deploy.export(toy, path, verify=False)
     return paths
+
+
+@pytest.fixture
+def exported(exported_once: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One float32 artefact per format that needs no GPU, by format name.
+
+    The test's own copies: verification writes into them.
+    """
+    folder = tmp_path_factory.mktemp("copies")
+    return {name: Path(shutil.copy(path, folder)) for name, path in exported_once.items()}

@@ -15,12 +15,12 @@ from kseg.metrics.confusion import Confusion
 
 
 @pytest.fixture(scope="module")
-def measured(toy, exported, val_samples, tmp_path_factory):
+def measured(toy, exported_once, val_samples, tmp_path_factory):
     from kseg.saving import save
 
     folder = tmp_path_factory.mktemp("benchmark")
     save(toy, folder / "toy.keras", toy.spec)
-    paths = [folder / "toy.keras", exported["tflite"], exported["onnx"]]
+    paths = [folder / "toy.keras", exported_once["tflite"], exported_once["onnx"]]
     result = deploy.benchmark(
         paths,
         data=val_samples,

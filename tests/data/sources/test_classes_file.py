@@ -128,8 +128,13 @@ def test_a_typing_mistake_is_refused_and_a_field_of_another_program_is_not(tmp_p
     file.write_text('{"classes": ["a", "b"], "palete": [[0, 0, 0], [1, 1, 1]]}')
     with pytest.raises(DataError, match=r"has no field `palete`. Did you mean 'palette'"):
         classes_file.read(file)
-    file.write_text('{"classes": ["a", "b"], "xyz_http": 1}')
-    assert classes_file.read(file)["classes"] == ["a", "b"]
+    for other in ("xyz_http", "void_name", "num_classes", "class_colors", "ids"):
+        file.write_text(json.dumps({"classes": ["a", "b"], other: "void"}))
+        assert classes_file.read(file)["classes"] == ["a", "b"]
+    for mistake in ("class", "void_ids", "void_colour", "idmap", "labelspace", "colour_masks"):
+        file.write_text(json.dumps({"classes": ["a", "b"], mistake: 1}))
+        with pytest.raises(DataError, match="Did you mean"):
+            classes_file.read(file)
 
 
 @pytest.mark.parametrize("place", ["loop", "a\0b"])

@@ -129,8 +129,11 @@ def spoil_value(value: Any, rng: random.Random) -> Any:
 
 
 def spoil_json(content: bytes, rng: random.Random) -> bytes:
-    """Return JSON text of which structure or grammar is wrong."""
-    value = json.loads(content)
+    """Return JSON text of which structure or grammar is wrong; of what is no JSON any more, other bytes."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return spoil_bytes(content, rng)
     if rng.random() < 0.8:
         return json.dumps(spoil_value(value, rng)).encode()
     mark = "\u2603here"

@@ -1,18 +1,20 @@
-"""Other forms of one network, over the same weights: with every head, and on single patches.
+"""Other forms of one network, over the same weights: with every head, on single patches, with losses inside.
 
-A network of kseg has one image and one output, `logits`. What only training needs (the losses of earlier
-instances, a second task, single patches) is attached here, never in files: `create` attaches it again.
+A network of kseg has one image and the outputs of its task. What only training needs (the losses of earlier
+instances, a second task, single patches, matching with the truth) is attached here, never in files: `create`
+attaches it again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 MAIN = "logits"
+IMAGE = "image"
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,36 @@ class PatchForm:
         return (self.size - 1) // 2
 
 
-def attach(model: keras.Model, *, heads: Sequence[Head] = (), patch: PatchForm | None = None) -> keras.Model:
-    """Give `model` its heads and its patch form; returns it."""
+@dataclass(frozen=True)
+class LossForm:
+    """The network with its losses inside its graph, where they need the truth: to match it, to sample by it.
+
+    Args:
+        model: functional, shares the layers of the network. Inputs by name: `"image"`, and each array that
+            the task's `encode` makes of a sample (`"truth"`, if it makes one without a name). Outputs by
+            name: float32 `(B,)`, a loss for each image.
+        weights: factor on a loss by its name; 1 for the others.
+    """
+
+    model: keras.Model
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def attach(
+    model: keras.Model,
+    *,
+    heads: Sequence[Head] = (),
+    patch: PatchForm | None = None,
+    losses: Callable[[], LossForm] | None = None,
+) -> keras.Model:
+    """Give `model` its heads, its patch form and what makes its form with losses; returns it.
+
+    A network with losses inside is trained in that form only, and scored on whole images by its task's
+    scorer.
+    """
     model.heads = tuple(heads)
     model.patch_form = patch
+    model.make_loss_form = losses
     return model
 
 
@@ -66,6 +94,12 @@ def heads(model: keras.Model) -> tuple[Head, ...]:
 def patch_form(model: keras.Model) -> PatchForm | None:
     """Return the patch form of a network, None when it has none."""
     return getattr(model, "patch_form", None)
+
+
+def loss_form(model: keras.Model) -> LossForm | None:
+    """Build the form of a network with losses inside, None when it has none."""
+    make = getattr(model, "make_loss_form", None)
+    return None if make is None else make()
 
 
 def with_heads(model: keras.Model) -> keras.Model:

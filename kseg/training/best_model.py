@@ -13,11 +13,12 @@ from kseg.progress import Say
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
 from kseg.training.batch_norm_statistics import reestimate_batch_norm
-from kseg.training.compiled import evaluation
+from kseg.training.compiled import Compiled
 from kseg.training.config import TrainConfig
 from kseg.training.feeds import Feeds
 from kseg.training.precision import dtype_policy
 from kseg.training.settled import Ground, Settled
+from kseg.training.validation import score_once
 
 
 class BestModel:
@@ -32,7 +33,7 @@ class BestModel:
         ground: what the network is built from.
         settled: the values of the run.
         info: `run.json` so far (versions, machine).
-        model: the network in training.
+        compiled: the network in training, and its form.
         average: its averaged weights, or None to save the weights as trained.
     """
 
@@ -43,7 +44,7 @@ class BestModel:
         ground: Ground,
         settled: Settled,
         info: dict[str, Any],
-        model: keras.Model,
+        compiled: Compiled,
         average: AverageWeights | None,
     ) -> None:
         self.path = run / record.MODEL
@@ -51,7 +52,7 @@ class BestModel:
         self.ground = ground
         self.settled = settled
         self.info = info
-        self.model = model
+        self.compiled = compiled
         self.average = average
         self._twin: keras.Model | None = None
 
@@ -60,7 +61,7 @@ class BestModel:
         if self._twin is None:
             with dtype_policy("float32"):
                 self._twin = self.ground.build()
-        for target, trained in zip(self._twin.weights, self.model.weights, strict=True):
+        for target, trained in zip(self._twin.weights, self.compiled.network.weights, strict=True):
             target.assign(ops.copy(trained.value))
         if self.average is not None:
             self.average.apply_to(self._twin)
@@ -76,7 +77,8 @@ class BestModel:
             say: prints one line.
 
         Returns:
-            `val_loss` and the score of the network as saved now; nothing without a validation split.
+            `val_loss` (where no other form is needed for it) and the score of the network as saved now;
+            nothing without a validation split.
         """
         network = saving.load(self.path)
         # From the same batches whether or not the run was interrupted on its way here.
@@ -84,9 +86,9 @@ class BestModel:
         reestimate_batch_norm(network, feeds.batches, count=count)
         scores: dict[str, Any] = {}
         if feeds.validation is not None:
-            network.compile(**evaluation(self.ground.goal, self.settled))
-            found = network.evaluate(feeds.validation, verbose=0, return_dict=True)
-            scores = {f"val_{name}": float(value) for name, value in found.items()}
+            inside = self.compiled.weights is not None
+            found = score_once(network, inside, self.ground, self.settled, feeds.validation)
+            scores = {f"val_{name}": value for name, value in found.items()}
             task = self.ground.task
             score = 100 * scores[f"val_{task.headline}"]
             say(f"batch normalisation over {count} batches: val {task.label} {score:.2f} %")

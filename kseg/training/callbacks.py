@@ -85,8 +85,7 @@ class ValidateNetwork(keras.callbacks.Callback):
     It must stand before the callbacks that read `val_loss` and the other scores with `val_`.
 
     Args:
-        network: compiled with the loss and the score.
-        batches: of the validation split.
+        score: returns `loss` and the other scores.
         epochs: numbers (from 1) of the epochs that are validated.
         average: averaged weights that the network is scored with.
         check: called after each scoring; raises when the user has pressed Ctrl-C.
@@ -94,14 +93,13 @@ class ValidateNetwork(keras.callbacks.Callback):
 
     def __init__(
         self,
-        network: keras.Model,
-        batches: Any,
+        score: Callable[[], Mapping[str, Any]],
         epochs: list[int],
         average: AverageWeights | None,
         check: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.network, self.batches, self.epochs = network, batches, epochs
+        self.score, self.epochs = score, epochs
         self.average, self.check = average, check
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -110,7 +108,7 @@ class ValidateNetwork(keras.callbacks.Callback):
             return
         if self.average is not None:
             self.average.on_test_begin()
-        scores = self.network.evaluate(self.batches, verbose=0, return_dict=True)
+        scores = self.score()
         if self.average is not None:
             self.average.on_test_end()
         self.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from kseg.training.goal import Goal
 from kseg.training.multipliers import encoder_factors, freeze
 from kseg.training.optimizers import create_optimizer
 from kseg.training.precision import dtype_policy
-from kseg.training.sampling import ForHeads
+from kseg.training.sampling import ForHeads, TruthInside
 from kseg.training.settled import Ground, Settled
 
 
@@ -24,11 +25,14 @@ class Compiled:
 
     Args:
         network: image -> outputs of its task; what is validated and saved.
-        form: compiled for `fit`; the network itself, the network with all its heads, or its patch form.
+        form: compiled for `fit`; the network itself, the network with all its heads, its patch form, or its
+            form with losses inside.
+        weights: factor on each loss that is inside the form, by name; None: none is.
     """
 
     network: keras.Model
     form: keras.Model
+    weights: Mapping[str, float] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -41,7 +45,9 @@ class Compiled:
         return list({id(item): item for item in (*self.network.variables, *self.form.variables)}.values())
 
     def feed(self, batches: Any) -> Any:
-        """Return `batches` with one label map for each output of the form."""
+        """Return `batches` as the form takes them: labels for each output, or the truth as further inputs."""
+        if self.weights is not None:
+            return TruthInside(batches, list(self.form.output))
         heads = forms.heads(self.network)
         return ForHeads(batches, heads) if heads else batches
 
@@ -100,13 +106,21 @@ class Networks:
             if config.freeze:
                 freeze(network, config.freeze)
             patch = forms.patch_form(network) if config.on_patches else None
-            return Compiled(network, forms.with_heads(network) if patch is None else patch.model)
+            if patch is not None:
+                return Compiled(network, patch.model)
+            inside = forms.loss_form(network)
+            if inside is not None:
+                return Compiled(network, inside.model, inside.weights)
+            return Compiled(network, forms.with_heads(network))
 
     def _compile(self, built: Compiled, settled: Settled) -> Compiled:
         config, goal, network, form = self._config, self._ground.goal, built.network, built.form
         with dtype_policy(settled.precision):
             factors = encoder_factors(form, settled.encoder_rate)
             optimizer = create_optimizer(config, settled.total_steps, form.trainable_variables, factors)
+            if built.weights is not None:
+                _compile_inside(form, built.weights, optimizer, settled.jit)
+                return built
             loss: Any = goal.loss(settled)
             score: Any = goal.metrics(settled)
             weights = None
@@ -121,6 +135,23 @@ class Networks:
             if form is not network:
                 network.compile(**evaluation(goal, settled))
         return built
+
+
+def _compile_inside(
+    form: keras.Model, weights: Mapping[str, float], optimizer: keras.optimizers.Optimizer, jit: bool | str
+) -> None:
+    names = list(form.output)
+    form.compile(
+        optimizer=optimizer,
+        loss=dict.fromkeys(names, _as_it_is),
+        loss_weights={name: weights.get(name, 1.0) for name in names},
+        jit_compile=jit,
+    )
+
+
+def _as_it_is(y_true: Any, y_pred: Any) -> Any:
+    """The output is the loss."""
+    return y_pred
 
 
 def evaluation(goal: Goal, settled: Settled) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from kseg.data.sample import Sample
 from kseg.data.transforms.normalize import preprocess
 from kseg.errors import DataError, UsageError
 from kseg.layers.mirror import mirrored
-from kseg.models.forms import MAIN, Head
+from kseg.models.forms import IMAGE, MAIN, Head
 from kseg.spec import Spec
 
 Centres = NDArray[np.int64]
@@ -284,3 +284,22 @@ class ForHeads(_Relabelled):
         for name, table in self._tables.items():
             labels[name] = masks if table is None else table[masks]
         return images, labels
+
+
+class TruthInside(_Relabelled):
+    """The same batches for a form with losses inside: the truth is an input, and nothing is left to compare.
+
+    Args:
+        batches: gives `(images, target)`; a target without names is called `"truth"`.
+        losses: names of the losses.
+    """
+
+    def __init__(self, batches: Any, losses: Sequence[str]) -> None:
+        super().__init__(batches)
+        self._losses = losses
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        images, target = self.batches[index]
+        truth = target if isinstance(target, dict) else {"truth": target}
+        nothing = np.zeros(len(images), np.float32)
+        return {IMAGE: images, **truth}, dict.fromkeys(self._losses, nothing)

@@ -40,6 +40,7 @@ from kseg.training.multipliers import encoder_factors
 from kseg.training.settled import Ground, Settled, look
 from kseg.training.starting_weights import begin
 from kseg.training.trials import Trial, settle
+from kseg.training.validation import scoring
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _finish_record(
 def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
     config, settled, feeds, network = job.config, job.settled, job.feeds, job.compiled.network
     average = AverageWeights(settled.ema, settled.average_every, network) if settled.ema else None
-    saver = BestModel(job.run, config, job.ground, settled, info, network, average)
+    saver = BestModel(job.run, config, job.ground, settled, info, job.compiled, average)
     terminal = sys.stdout.isatty()
     watch = StopOnDivergence(config.loss)
     recorder = _recorder(job, saver, average, watch, None if terminal else job.say)
@@ -234,7 +235,8 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
             callbacks.append(PlainNames(job.compiled.form))
             if not plain and feeds.validation is not None:
                 epochs = settled.validated_epochs
-                callbacks.append(ValidateNetwork(network, feeds.validation, epochs, average, interrupt.check))
+                score = scoring(job.compiled, job.ground, settled, feeds.validation)
+                callbacks.append(ValidateNetwork(score, epochs, average, interrupt.check))
             callbacks += [Anneal(network, config.epochs), recorder]
             job.compiled.form.fit(
                 job.compiled.feed(feeds.batches),

@@ -55,8 +55,8 @@ def read(path: Path) -> dict[str, Any]:
     found = records.read(path, ClassesFile, remedy=f"Example: {EXAMPLE}", max_bytes=MAX_BYTES)
     values = {name: getattr(found, name) for name in found.__struct_fields__}
     for key in records.read(path, dict[str, Any], max_bytes=MAX_BYTES):
-        # Other programs may keep fields of their own here (`void_name`, `num_classes`); one that is ours but for
-        # a letter or two is a typing mistake.
+        # Other programs may keep fields of their own here (`void_name`, `num_classes`); one that is ours but
+        # for a letter or two is a typing mistake.
         hint = "" if key in values else did_you_mean(key, list(values), likeness=0.8)
         if hint:
             raise DataError(f"'{printable(path)}' has no field `{printable(key, 60)}`.{hint}")

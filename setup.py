@@ -22,6 +22,8 @@ LIGHT = [
     "rich>=13.9",
     # completion in the shell
     "argcomplete>=3.5",
+    # regular expressions in linear time (kseg/patterns.py)
+    "google-re2>=1.1.20250722",
 ]
 # What networks in Keras take, whatever the backend.
 # PyYAML: `kseg train --config run.yaml`
@@ -40,7 +42,7 @@ EXTRAS = {
     ],
     # run a .tflite; `int8` brings what quantises one (and SciPy with it)
     "litert": ["ai-edge-litert>=2.1"],
-    "int8": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6", "google-re2>=1.1.20250722"],
+    "int8": ["ai-edge-litert>=2.1", "ai-edge-quantizer>=0.6"],
     # run an .onnx; `onnx` brings what makes one
     "onnxruntime": ["onnxruntime>=1.22"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.18", "onnxruntime>=1.22"],

@@ -255,6 +255,9 @@ class TrainConfig:
     def _check_parts(self) -> None:
         """Check what trains only a part of the network or of the images."""
         check_factors(self.lr_multipliers)
+        for name in OPTIONS:
+            if isinstance(values := getattr(self, name), Mapping):
+                _check_recordable(name, values)
         if self.freeze == "":
             raise UsageError("Argument `freeze` must be a regular expression. Received: freeze=''")
         if self.samples_per_image is not None and self.sampling == "all":
@@ -384,6 +387,17 @@ def check_value(name: str, value: Any) -> None:
         option.bounds.check(value, name)
     if name in ("size", "crop"):
         _check_size(name, value)
+
+
+def _check_recordable(name: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"Argument `{name}` must hold what JSON can: finite numbers, words, lists. Received: "
+                f"{printable(key, 60)}={printable(repr(value), 60)}"
+            ) from error
 
 
 def check_given(values: Mapping[str, Any], where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 
 from kseg.errors import UsageError, did_you_mean
 from kseg.layers.protocols import pretrained
+from kseg.patterns import compiled
 from kseg.training.config import check_factors
 
 
@@ -27,9 +27,10 @@ def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable])
     check_factors(rules)
     found: dict[str, float] = {}
     used: set[str] = set()
+    patterns = {rule: compiled(rule, "A learning rate multiplier") for rule in rules}
     for variable in variables:
         for rule, factor in rules.items():
-            if _search(rule, variable.path):
+            if patterns[rule].search(variable.path):
                 found[variable.path] = float(factor)
                 used.add(rule)
                 break
@@ -54,15 +55,6 @@ def encoder_factors(network: keras.Model, factor: float) -> dict[str, float]:
         return {}
     layers = pretrained(network)
     return {variable.path: factor for layer in layers for variable in layer.trainable_variables}
-
-
-def _search(rule: str, text: str) -> bool:
-    try:
-        return re.search(rule, text) is not None
-    except re.error as error:
-        raise UsageError(
-            f"'{rule}' is no regular expression (`freeze`, `lr_multipliers`): {error}"
-        ) from error
 
 
 def with_multipliers(
@@ -100,7 +92,8 @@ def freeze(model: keras.Model, rule: str) -> list[str]:
         UsageError: if it names no layer with weights, or all of them.
     """
     weighted = [layer for layer in model.layers if layer.weights]
-    chosen = [layer for layer in weighted if _search(rule, layer.name)]
+    pattern = compiled(rule, "Argument `freeze`")
+    chosen = [layer for layer in weighted if pattern.search(layer.name)]
     names = [layer.name for layer in weighted]
     if not chosen:
         raise UsageError(

@@ -54,6 +54,11 @@ def _train(place: Place, out: Path) -> tuple[object, ...]:
     return ("train", "--data", data, "--out", out, "--epochs", 12, "--no-tensorboard", *_NET)
 
 
+def _is_finished(run: Path) -> bool:
+    record = run / "run.json"
+    return record.is_file() and json.loads(record.read_text())["status"] == "finished"
+
+
 def kill_training(bad: bytes, place: Place) -> str:
     """SIGKILL a training at some moment, and its resumption; the end must be that of an undisturbed one."""
 
@@ -72,7 +77,7 @@ def kill_training(bad: bytes, place: Place) -> str:
     _kill_at(_start(*_train(place, out)), rng.uniform(0.2, 1.0) * seconds)
     if rng.random() < 0.3 and (out / "run.json").is_file():
         _kill_at(_start("train", "--resume", "--out", out), rng.uniform(0.2, 1.0) * seconds)
-    if not (out / "model.keras").is_file():
+    if not _is_finished(out):
         resumed = _start("train", "--resume", "--out", out)
         said = resumed.communicate()[1]
         if resumed.returncode == 2 and not (out / "history.csv").exists():

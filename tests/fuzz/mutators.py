@@ -132,7 +132,7 @@ def spoil_json(content: bytes, rng: random.Random) -> bytes:
     """Return JSON text of which structure or grammar is wrong; of what is no JSON any more, other bytes."""
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return spoil_bytes(content, rng)
     if rng.random() < 0.8:
         return json.dumps(spoil_value(value, rng)).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,10 @@ def test_values_out_of_range_are_refused(changes: dict, message: str) -> None:
 def test_unknown_arguments_get_a_hint() -> None:
     with pytest.raises(UsageError, match=r"`epoch`\. Did you mean 'epochs'"):
         TrainConfig.from_dict({"model": "fcn8s", "data": "d", "out": "o", "epoch": 3})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), {1}, [float("-inf")]])
+@pytest.mark.parametrize("name", ["augment_args", "model_args", "loss_args", "crops_args"])
+def test_what_no_record_could_hold_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"Argument `{name}` must hold what JSON can.*color"):
+        TrainConfig(model="unet", data="sample:nuclei", out="x", **{name: {"color": value}})

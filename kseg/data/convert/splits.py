@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kseg.errors import UsageError
+from kseg.patterns import compiled
 
 NAMES = ("train", "val", "test")
 DEFAULT = "80/10/10"
@@ -60,12 +61,7 @@ def group_keys(names: Sequence[str], pattern: str | None) -> list[str]:
         found = [_BEFORE_LAST_NUMBER.match(name) for name in names]
         # A name that is a number and nothing else says nothing about its neighbours.
         return [match[1] if match and match[1] else name for match, name in zip(found, names, strict=True)]
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(
-            f"Argument `group_by` is no regular expression: {error}. Received: {pattern!r}"
-        ) from error
+    expression = compiled(pattern, "Argument `group_by`")
     keys = []
     for name in names:
         match = expression.search(name)

@@ -146,8 +146,14 @@ class Task:
         charts: columns of the history that are shares in 0..1 -> titles of their charts, in order.
         options: arguments of a training that not every task has: they are refused where a task does not list
             them.
-        looks: options of `kseg evaluate` and `kseg predict` that it has; its predictor is given those that it
-            takes.
+        looks: which of the arguments that predictors have in common its predictor takes (`size`, `resize`,
+            `flip`, `scales`, `overlap`, `batch_size`; and `say`, which takes a line).
+        look: module with further options of `kseg evaluate` and `kseg predict`; empty: none.
+            `add_arguments(parser)`; `prepare(args)` checks them before a model is opened;
+            `build(args, runtime, options, prepared) -> Predictor`, with the options of `looks`;
+            `describe(args) -> dict`, JSON-ready; `around(options) -> list` says in words what stood around
+            the network.
+        commands: further commands: name -> module with `HELP`, `EXAMPLE`, `add_arguments` and `run`.
         outputs: `(spec, size) -> {name: shape}`: the outputs of its exported graph, batch left out.
         scorer: `(spec, samples) -> (Scorer, samples)`: checks that samples fit the model, and returns them in
             its terms.
@@ -177,7 +183,9 @@ class Task:
     pictures: str
     tables: str
     page: str
+    look: str = ""
     charts: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     looks: Sequence[str] = ()
 
@@ -217,13 +225,22 @@ def described_outputs(spec: Any) -> str:
     )
 
 
+def commands() -> dict[str, str]:
+    """Return the commands of all tasks, those of installed packages too -> their modules."""
+    load_installed()
+    return {name: module for row in _ROWS.values() for name, module in row.commands.items()}
+
+
 def charts() -> dict[str, str]:
     """Return the columns of histories that are shares in 0..1, of all tasks -> titles of their charts."""
     return {column: title for row in _ROWS.values() for column, title in row.charts.items()}
 
 
 def load_installed() -> None:
-    """Enter the rows of all installed packages; with their modules come the networks that these register."""
+    """Enter the rows of all installed packages; with their modules come the networks that these register.
+
+    It takes some milliseconds.
+    """
     for point in metadata.entry_points(group=GROUP):
         register(point.load())
 
@@ -259,13 +276,12 @@ register(
             "loss", "loss_args", "class_weights", "class_weights_power", "sampling", "samples_per_image",
             "crops", "crops_args",
         ),
-        looks=(
-            "size", "resize", "overlap", "batch_size", "flip", "scales", "say", "prior", "stitch",
-            "proposals", "ensemble", "ensemble_form", "ensemble_weights", "refine",
-        ),
+        looks=("size", "resize", "overlap", "batch_size", "flip", "scales", "say"),
+        look="kseg.semantic.options.look",
+        commands={"train-segments": "kseg.semantic.options.train_segments"},
         outputs="kseg.semantic.outputs:outputs",
         scorer="kseg.semantic.scoring:scorer",
-        predictor="kseg.inference.predictor:Predictor",
+        predictor="kseg.semantic.inference.predictor:Predictor",
         training="kseg.semantic.goal:SemanticGoal",
         check_foreign="kseg.semantic.foreign:check_foreign",
         pictures="kseg.semantic.pictures",

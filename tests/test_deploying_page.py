@@ -108,7 +108,7 @@ def test_black_padding_would_be_noticed(exported, tmp_path, monkeypatch):
     path.write_bytes(exported["onnx"].read_bytes())
     deploy.embed(path, deploy.read_spec(path).replace(resize="fit", normalization=NORMS[0]))
     right = kseg.Predictor(path)(_picture((30, 200)))[0]
-    module = sys.modules["kseg.inference.predictor"]
+    module = sys.modules["kseg.semantic.inference.predictor"]
     monkeypatch.setattr(module, "pad_to", lambda image, size, fill: pad_to(image, size, (0, 0, 0)))
     black = kseg.Predictor(path)(_picture((30, 200)))[0]
     assert (right == black).mean() < 0.98

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from kseg.cli import values
+from kseg import parsers
 
 HELP = "measure model files side by side: size, load time, latency, memory, mIoU"
 EXAMPLE = "kseg benchmark runs/fcn8s/model.keras model_int8.tflite model.onnx --data DIR --plot benchmark.png"
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, metavar="N", help="CPU threads (default: each runtime's choice)"
     )
     parser.add_argument(
-        "--seed", type=values.seed, default=0, metavar="N", help="of the noise without --data (0)"
+        "--seed", type=parsers.seed, default=0, metavar="N", help="of the noise without --data (0)"
     )
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
     parser.add_argument("--plot", metavar="FILE.png", help="also draw it")
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     import deploy
-    from kseg.cli.output import closing_line, print_json, progress
+    from kseg.output import closing_line, print_json, progress
 
     result = deploy.benchmark(
         args.files,
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     setup = result["setup"]
     # Narrow on purpose: eight figures and a file name must fit a terminal of 80 columns.

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, and return 1 when training would be wrong."""
-    from kseg.cli.output import closing_line, print_json, progress
     from kseg.data import check
+    from kseg.output import closing_line, print_json, progress
 
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"Argument --limit must be at least 1. Received: {args.limit}")
@@ -74,7 +74,7 @@ def parse_id_map(text: str | None) -> dict[int, int] | None:
 def _print(report: Report) -> None:
     from rich.markup import escape
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     console.print(
         f"[bold]{escape(printable(report.path))}[/bold] ({report.kind}, {len(report.classes)} classes)"
@@ -94,7 +94,7 @@ def _print(report: Report) -> None:
 def _print_splits(report: Report) -> None:
     from rich.table import Table
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     table = Table("split", box=None, pad_edge=False)
     for name in ("images", "sizes (HxW)", "void"):
@@ -117,7 +117,7 @@ def _print_classes(report: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     weights = report.weights()
     table = Table("id", box=None, pad_edge=False)
@@ -140,7 +140,7 @@ def _print_classes(report: Report) -> None:
 def _print_finding(finding: Finding) -> None:
     from rich.markup import escape
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     console.print(f"{_MARKS[finding.severity]} {escape(finding.message)}", soft_wrap=True)
     for file in finding.files:

@@ -29,12 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Count, compute and print."""
-    from kseg.cli.output import closing_line, print_json, progress
     from kseg.data.counting.counts import count_classes
     from kseg.data.counting.weights import check_scheme
     from kseg.data.ids import listed
     from kseg.data.sources.formats import open as open_source
     from kseg.errors import DataError
+    from kseg.output import closing_line, print_json, progress
 
     check_scheme(args.scheme)
     source = open_source(args.data, palette=args.palette, id_map=parse_id_map(args.id_map))
@@ -69,7 +69,7 @@ def _print(values: dict) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     table = Table("id", "class", box=None, pad_edge=False)
     table.add_column(f"{values['split']} %", justify="right")

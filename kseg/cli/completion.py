@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the shell's code to stdout; returns the exit code."""
     import argcomplete
 
-    from kseg.cli.output import closing_line
+    from kseg.output import closing_line
 
     print(argcomplete.shellcode(["kseg"], shell=args.shell))
     closing_line(LINES[args.shell])
@@ -78,13 +78,13 @@ def _typed() -> list[str]:
 
 def _parser(words: list[str]) -> argparse.ArgumentParser:
     """Return a parser of all commands; only the one that was typed has its arguments."""
-    from kseg.cli.main import COMMANDS, add_command_arguments
+    from kseg.cli.main import add_command_arguments, commands
 
     parser = argparse.ArgumentParser(prog="kseg")
     parser.add_argument("--version", action="store_true")
-    commands = parser.add_subparsers()
-    for name in COMMANDS:
-        chosen = commands.add_parser(name)
+    chosen_by = parser.add_subparsers()
+    for name in commands():
+        chosen = chosen_by.add_parser(name)
         if name in words[1:2]:
             add_command_arguments(name, chosen)
             for action in chosen._actions:
@@ -94,7 +94,7 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
 
 def _attach(command: str, action: argparse.Action) -> None:
     """Tell argcomplete what fits an argument that has no `choices`."""
-    if action.choices is not None:
+    if action.choices is not None or hasattr(action, "completer"):
         return
     option = action.option_strings[-1] if action.option_strings else action.dest
     completer = _BY_COMMAND.get((command, option)) or _BY_OPTION.get(option)
@@ -145,13 +145,6 @@ def sources(*, prefix: str = "", **asked: Any) -> list[str]:
     return [*(name for name in named if name.startswith(prefix)), *DirectoriesCompleter()(prefix)]
 
 
-def refiners(**asked: Any) -> list[str]:
-    """Return the refiners."""
-    from kseg.inference.refine.registry import names
-
-    return list(names())
-
-
 def _fixed(values: Iterable[str]) -> Callable[..., list[str]]:
     listed = list(values)
     return lambda **asked: listed
@@ -168,7 +161,6 @@ _BY_OPTION: dict[str, Callable[..., Iterable[str]]] = {
     "--split": splits,
     "--train-split": splits,
     "--val-split": splits,
-    "--refine": refiners,
     "--weights": _fixed(["imagenet"]),
 }
 _BY_COMMAND: dict[tuple[str, str], Callable[..., Iterable[str]]] = {

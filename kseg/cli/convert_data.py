@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, print what became of it, return 0."""
-    from kseg.cli.output import closing_line, print_json, progress
     from kseg.data import convert
+    from kseg.output import closing_line, print_json, progress
 
     done = convert(
         args.source,
@@ -90,7 +90,7 @@ def _print(done: Conversion) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from kseg.cli.output import console
+    from kseg.output import console
     from kseg.text import printable
 
     def line(text: str, style: str = "") -> None:

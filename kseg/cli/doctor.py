@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine the machine; exit code 1 when Keras' backend cannot be used."""
     from deploy.doctor import examine
-    from kseg.cli.output import closing_line, print_json
+    from kseg.output import closing_line, print_json
 
     found = examine(measure=args.measure)
     if args.json:
@@ -39,7 +39,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)

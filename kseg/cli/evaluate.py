@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from kseg import tasks
-from kseg.cli import predictor_options, values
+from kseg import parsers, tasks
+from kseg.cli import look_options
 from kseg.errors import GateError
 
 HELP = "score a model or an artefact on labelled images, at their original size"
@@ -24,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="which split to score (val; where the data has one only, that)")
     parser.add_argument(
         "--limit",
-        type=values.positive,
+        type=parsers.positive,
         metavar="N",
         help="score N images, evenly spread over the split",
     )
@@ -34,23 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-miou",
         "--min-score",
         dest="min_score",
-        type=values.points,
+        type=parsers.points,
         metavar="POINTS",
         help="a gate: exit code 1 when mean IoU (the task's score, 0-100) is below",
     )
-    predictor_options.add_arguments(parser)
+    look_options.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import data, files
-    from kseg.cli.output import closing_line, print_json, progress
     from kseg.inference import evaluate
+    from kseg.output import closing_line, print_json, progress
 
     source = data.open(args.data)
     split = args.split or (next(iter(source.splits)) if len(source.splits) == 1 else "val")
     samples = source.samples(split, limit=args.limit)
-    predictor = predictor_options.build(args)
+    predictor = look_options.build(args)
     start = time.perf_counter()
     task = tasks.find(predictor.spec.task)
     scorer = evaluate(predictor, samples, progress=progress, text=f"scoring {split}")
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         "split": split,
         "images": len(samples),
         **said.record,
-        "options": predictor_options.describe(args, predictor),
+        "options": look_options.describe(args, predictor),
         "seconds": round(seconds, 3),
     }
     predictor.close()
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        _print(result, said)
+        _print(result, said, look_options.around(task, result["options"]))
     score = 100 * result[task.headline]
     if args.min_score is not None and not score >= args.min_score:
         raise GateError(f"{task.title} is {score:.2f}; --min-{task.headline} asks for {args.min_score:g}")
@@ -81,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(result: dict[str, Any], said: tasks.Result) -> None:
+def _print(result: dict[str, Any], said: tasks.Result, around: list[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     title = f"{result['data']} {result['split']}: {result['images']} images {said.how}"
     console.print(title, markup=False, highlight=False)
@@ -98,18 +97,4 @@ def _print(result: dict[str, Any], said: tasks.Result) -> None:
         console.print(shown)
     rate = result["images"] / max(result["seconds"], 1e-9)
     words = [f"{result['seconds']:.1f} s", f"{rate:.1f} images/s", f"runtime {result['runtime']}"]
-    console.print(
-        ", ".join([*words, *_around(result["options"])]), style="dim", markup=False, highlight=False
-    )
-
-
-def _around(options: Mapping[str, Any]) -> list[str]:
-    """Say what stood around the network: proposals, other networks, refiners."""
-    said = []
-    if options["proposals"]:
-        said.append(f"proposals by {options['proposals']['method']}")
-    if options["ensemble"]:
-        said.append(f"{options['ensemble']['form']} with {', '.join(options['ensemble']['with'])}")
-    if options["refine"]:
-        said.append(f"refined by {', then '.join(refiner['name'] for refiner in options['refine'])}")
-    return said
+    console.print(", ".join([*words, *around]), style="dim", markup=False, highlight=False)

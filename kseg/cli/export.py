@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import formats
-from kseg import tasks
-from kseg.cli import values
+from kseg import parsers, tasks
 from kseg.cli.verify import add_budget
 
 HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", help="default: beside MODEL, named after it and the precision"
     )
-    parser.add_argument("--size", type=values.size, metavar="HxW", help="input size (default: the model's)")
+    parser.add_argument("--size", type=parsers.size, metavar="HxW", help="input size (default: the model's)")
     parser.add_argument("--dynamic", metavar="AXIS", help=f"'batch': leave the batch open ({_OPEN_BATCH})")
     add_budget(parser)
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verify-images", type=int, default=32, metavar="N", help="at least 8 (32)")
     parser.add_argument(
-        "--seed", type=values.seed, default=0, metavar="N", help="chooses the calibration images (0)"
+        "--seed", type=parsers.seed, default=0, metavar="N", help="chooses the calibration images (0)"
     )
     parser.add_argument("--no-verify", action="store_true", help="skip the check; the file says UNVERIFIED")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
@@ -61,8 +60,8 @@ def _target(args: argparse.Namespace) -> Path:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code: 1 when the result lost more mIoU than its budget."""
     import deploy
-    from kseg.cli.output import closing_line, error_line, print_json, progress
     from kseg.cli.verify import print_outcome
+    from kseg.output import closing_line, error_line, print_json, progress
 
     target = _target(args)
     failure: deploy.VerificationFailed | None = None
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(outcome: dict[str, Any]) -> None:
-    from kseg.cli.output import console
+    from kseg.output import console
 
     height, width = outcome["size"]
     text = f"{outcome['path']}: {outcome['format']} {outcome['precision']}, {height}x{width}, "

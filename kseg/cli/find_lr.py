@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kseg.cli import train, values
+from kseg import parsers
+from kseg.cli import train
 from kseg.errors import UsageError
 
 HELP = "find a learning rate: a hundred steps at growing rates, before training"
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test.add_argument("--out", default=OUT, metavar="DIR", help=f"gets find_lr.json and find_lr.png ({OUT})")
     test.add_argument("--low", type=float, default=1e-6, metavar="R", help="the first rate (1e-6)")
     test.add_argument("--high", type=float, default=10.0, metavar="R", help="the last rate (10)")
-    test.add_argument("--steps", type=values.positive, default=100, metavar="N", help="of the test (100)")
+    test.add_argument("--steps", type=parsers.positive, default=100, metavar="N", help="of the test (100)")
     test.add_argument("--json", action="store_true", help="print the result as JSON")
     train.add_job_arguments(parser)
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import files
-    from kseg.cli.output import closing_line, console, print_json
+    from kseg.output import closing_line, console, print_json
     from kseg.progress import to_stderr
     from kseg.training.lr_finder import find_for
     from kseg.viz.curves import plot_rates

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     import deploy
-    from kseg.cli.output import closing_line, print_json
+    from kseg.output import closing_line, print_json
 
     spec = deploy.read_spec(args.file)
     size = Path(args.file).stat().st_size
@@ -51,7 +51,7 @@ def _print(file: str, size: int, spec: Spec) -> None:
     from rich.text import Text
 
     from deploy.exported import exported
-    from kseg.cli.output import console
+    from kseg.output import console
 
     console.print(f"{printable(file)} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -164,7 +164,7 @@ def _print_full(file: str, size: int, spec: Spec) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     console.print(f"{printable(file)} ({size / 1e6:.2f} MB)", markup=False, highlight=False)
     table = Table(show_header=False)

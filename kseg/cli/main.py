@@ -15,32 +15,28 @@ from types import ModuleType
 from typing import NoReturn
 
 import kseg
+from kseg import tasks
 from kseg.cli import completion, quiet_import
 from kseg.errors import KsegError, did_you_mean, explained_imports
 from kseg.interrupts import Interrupted
 from kseg.machine.backend import grow_memory
 
-# Command -> the module that holds its HELP, EXAMPLE, add_arguments and run.
-COMMANDS = {
-    "quickstart": "quickstart",
-    "models": "models",
-    "convert-data": "convert_data",
-    "check-data": "check_data",
-    "class-weights": "class_weights",
-    "find-lr": "find_lr",
-    "train": "train",
-    "train-segments": "train_segments",
-    "rebuild": "rebuild",
-    "evaluate": "evaluate",
-    "predict": "predict",
-    "export": "export",
-    "verify": "verify",
-    "benchmark": "benchmark",
-    "inspect": "inspect",
-    "doctor": "doctor",
-    "report": "report",
-    "completion": "completion",
-}
+_FIRST = ("quickstart", "models", "convert-data", "check-data", "class-weights", "find-lr", "train")
+_THEN = (
+    "rebuild", "evaluate", "predict", "export", "verify", "benchmark", "inspect", "doctor", "report",
+    "completion",
+)  # fmt: skip
+
+
+def _modules(names: Sequence[str]) -> dict[str, str]:
+    return {name: f"kseg.cli.{name.replace('-', '_')}" for name in names}
+
+
+def commands() -> dict[str, str]:
+    """Return each command -> the module that holds its HELP, EXAMPLE, add_arguments and run."""
+    return {**_modules(_FIRST), **tasks.commands(), **_modules(_THEN)}
+
+
 INTERRUPTED = 130
 # sysexits.h: EX_SOFTWARE. A bug, not the user's mistake and not a failed gate.
 INTERNAL = 70
@@ -51,19 +47,20 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one line that names the help."""
 
     def error(self, message: str) -> NoReturn:
-        from kseg.cli.output import error_line
+        from kseg.output import error_line
 
         error_line(f"{message}. See: {self.prog} --help")
         raise SystemExit(2)
 
 
 def _load(command: str) -> ModuleType:
-    return importlib.import_module(f"kseg.cli.{COMMANDS[command]}")
+    return importlib.import_module(commands()[command])
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:<{width}}{_load(name).HELP}" for name in COMMANDS]
+    every = commands()
+    width = max(map(len, every)) + 2
+    lines = [f"  {name:<{width}}{_load(name).HELP}" for name in every]
     return "\n".join(
         [
             "usage: kseg COMMAND [arguments] [--debug]",
@@ -137,7 +134,7 @@ def _run(command: str, arguments: Sequence[str]) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
-    from kseg.cli.output import error_line
+    from kseg.output import error_line
 
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -146,8 +143,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(f"kseg {kseg.__version__}")
         return 0
     command, rest = arguments[0], arguments[1:]
-    if command not in COMMANDS:
-        hint = did_you_mean(command, list(COMMANDS))
+    if command not in commands():
+        hint = did_you_mean(command, list(commands()))
         error_line(f"unknown command '{command}'.{hint} See: kseg --help")
         return 2
     return _run(command, rest)
@@ -175,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _leave_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        from kseg.cli.output import error_line
+        from kseg.output import error_line
 
         if "--debug" in arguments:
             traceback.print_exc()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 
-from kseg.cli import values
-from kseg.cli.output import closing_line, console, print_json, progress
+from kseg import parsers
+from kseg.output import closing_line, console, print_json, progress
 
 HELP = "list the networks with parameters, stride, FLOPs, encoder and paper, or the arguments of one"
 EXAMPLE = "kseg models --size 360x480"
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--size",
-        type=values.size,
+        type=parsers.size,
         default=(360, 480),
         metavar="HxW",
         help="image size that FLOPs are counted at (default: 360x480)",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kseg import tasks
-from kseg.cli import predictor_options
+from kseg.cli import look_options
 from kseg.errors import UsageError
 
 HELP = "write class maps, colour masks and overlays for images and folders"
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"some of {_help()}",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON listing of what was written")
-    predictor_options.add_arguments(parser)
+    look_options.add_arguments(parser)
 
 
 def _help() -> str:
@@ -52,19 +52,19 @@ def _help() -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code (2 if an image could not be read)."""
-    from kseg.cli.output import closing_line, console, error_line, print_json, progress
     from kseg.inference.image_files import find_images, predict_files
+    from kseg.output import closing_line, console, error_line, print_json, progress
 
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder. Received: '{out}', which is a file")
     paths = find_images(args.images, out)
-    predictor = predictor_options.build(args)
+    predictor = look_options.build(args)
     kinds = args.write or tasks.find(predictor.spec.task).part("pictures").WRITTEN
     written, failed = predict_files(predictor, paths, out, kinds, progress=progress, say=error_line)
     predictor.close()
     if args.json:
-        options = predictor_options.describe(args, predictor)
+        options = look_options.describe(args, predictor)
         print_json({"model": args.model, "options": options, "images": written, "failed": failed})
     else:
         console.print(

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run every step; stop at the first that fails and return its exit code."""
     from kseg.cli.main import main
-    from kseg.cli.output import console
+    from kseg.output import console
 
     folder = _claim(Path(args.out))
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
 
 def _is_missing(name: str, precision: str, modules: tuple[str, ...]) -> bool:
     """Say which libraries an export lacks, if any."""
-    from kseg.cli.output import errors
+    from kseg.output import errors
 
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:

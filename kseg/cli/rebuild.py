@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kseg.cli import values
+from kseg import parsers
 from kseg.errors import UsageError
 
 HELP = "write a trained model again with other architecture arguments over the same weights"
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .keras file that kseg wrote")
     parser.add_argument(
         "--model-args",
-        type=values.mapping,
+        type=parsers.mapping,
         required=True,
         metavar="JSON",
         help="arguments to change; they must not change the weights (see: kseg models NAME)",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg import files, models, saving
-    from kseg.cli.output import closing_line, console, print_json
+    from kseg.output import closing_line, console, print_json
     from kseg.training.settled import SETTLED
 
     for name in SETTLED:

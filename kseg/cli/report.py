@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     import deploy
-    from kseg.cli.output import closing_line, console, print_json, progress
+    from kseg.output import closing_line, console, print_json, progress
 
     page, summary = deploy.report(
         args.run,

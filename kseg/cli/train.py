@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kseg.cli import values
+from kseg import parsers
 from kseg.errors import UsageError
 from kseg.options import Option
 from kseg.training.config import AUTO, DEFAULTS, OPTIONS, Size, TrainConfig, hints
@@ -20,7 +20,7 @@ _NEEDED = ("out", "model", "data")
 
 
 def _count_or_auto(text: str) -> int | str:
-    return AUTO if text.strip().lower() == AUTO else values.whole(1)(text)
+    return AUTO if text.strip().lower() == AUTO else parsers.whole(1)(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _declare(group: Any, heading: str) -> None:
             _declare_flag(group, name, option)
         elif option.parts:
             for part, own in option.parts.items():
-                reader = values.scale_range if part == "scale" else float
+                reader = parsers.scale_range if part == "scale" else float
                 _add(group, _spelled(part), type=reader, metavar=own.metavar, help=_help(part, own))
         else:
             takes = {"choices": tuple(option.choices)} if option.choices else {"metavar": option.metavar}
@@ -86,10 +86,10 @@ def _reader(name: str) -> Callable[[str], Any]:
     if bounds is not None:
         if str in typing.get_args(hint):
             return _count_or_auto
-        return values.whole(int(bounds.least)) if bounds.whole else float
+        return parsers.whole(int(bounds.least)) if bounds.whole else float
     if hint == Size | None:
-        return values.size
-    return values.mapping if DEFAULTS[name] == {} else str
+        return parsers.size
+    return parsers.mapping if DEFAULTS[name] == {} else str
 
 
 def _help(name: str, option: Option) -> str:
@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
 def _summary(config: TrainConfig, result: dict[str, Any]) -> None:
     """Print where the model is and what to do next."""
     from kseg import models, records, tasks
-    from kseg.cli.output import closing_line, console
+    from kseg.output import closing_line, console
     from kseg.training import record
 
     task = tasks.find(models.describe(config.model).task)

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from kseg import tasks
-from kseg.cli import values
+from kseg import parsers, tasks
 
 HELP = "compare an artefact with the model it was made from, on real images; exit code 1 beyond the budget"
 EXAMPLE = "kseg verify model_int8.tflite --reference runs/fcn8s/model.keras --data DIR --max-miou-drop 1.0"
@@ -33,14 +32,14 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
     """Add what a check may find and still pass; `kseg export` takes the same."""
     parser.add_argument(
         "--max-miou-drop",
-        type=values.points,
+        type=parsers.points,
         default=1.0,
         metavar="POINTS",
         help="the budget: how far mean IoU may fall (1.0)",
     )
     parser.add_argument(
         "--max-class-drop",
-        type=values.points,
+        type=parsers.points,
         metavar="POINTS",
         help="how far the IoU of any one class may fall (default: only the mean counts)",
     )
@@ -54,7 +53,7 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command, write the outcome into the artefact; returns the exit code."""
     import deploy
-    from kseg.cli.output import closing_line, print_json, progress
+    from kseg.output import closing_line, print_json, progress
 
     outcome = deploy.verify(
         args.artefact,
@@ -85,7 +84,7 @@ def print_outcome(verify: Mapping[str, Any], task: tasks.Task) -> None:
     """Print what a check found: a table of classes, then one line with the verdict."""
     from rich.table import Table
 
-    from kseg.cli.output import console
+    from kseg.output import console
 
     if verify.get("value") is not None:
         table = Table(

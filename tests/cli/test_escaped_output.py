@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kseg
-from kseg import viz
-from kseg.cli import output
+from kseg import output, viz
 from kseg.cli.main import main
 from kseg.errors import DataError
 from kseg.spec import Spec

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kseg import saving, viz
-from kseg.cli import output
+from kseg import output, saving, viz
 from kseg.cli.main import main
 from kseg.errors import UsageError
 from kseg.inference.image_files import find_images, unique_names
@@ -122,7 +121,7 @@ def test_evaluate_prints_a_table_and_the_next_command(
 def test_prior_takes_back_class_weights(model: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(model), "--data", str(data), "--json", "--prior", "2"]) == 0
     assert json.loads(capsys.readouterr().out)["options"]["prior"] == 2
-    from kseg.cli.predictor_options import prior_bias
+    from kseg.semantic.options.look import prior_bias
 
     assert prior_bias(SPEC, 0.5, "m") == pytest.approx([0, -0.5])
     other_head = dataclasses.replace(SPEC, classes=("sky", "horizontal", "vertical"), palette=None)

@@ -14,7 +14,7 @@ from kseg.models import describe, names
 DOUBT = re.compile(r"from\s+memory|remember(ed)?\b|not (at hand|certain)", re.IGNORECASE)
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", cli.commands())
 def test_help_states_figures_plainly(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kseg.cli import proposal_options
 from kseg.cli import train as command
 from kseg.cli.main import add_command_arguments, main
 from kseg.errors import UsageError
+from kseg.semantic.options import proposals as proposal_options
 from kseg.training import record
 
 

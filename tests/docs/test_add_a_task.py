@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/add-a-task.md").read_text(encoding="utf-8")
 TESTS = ROOT / "tests" / "tasks"
 TASK = (TESTS / "mean_color.py").read_text(encoding="utf-8")
-INSIDE = (TESTS / "test_losses_inside.py").read_text(encoding="utf-8")
+INSIDE = (TESTS / "object_colors.py").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 

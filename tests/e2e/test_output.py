@@ -43,7 +43,7 @@ WITH_JSON = {
 
 def test_the_list_is_complete() -> None:
     having = set()
-    for command in frame.COMMANDS:
+    for command in frame.commands():
         parser = argparse.ArgumentParser()
         frame._load(command).add_arguments(parser)
         if "--json" in parser.format_help():

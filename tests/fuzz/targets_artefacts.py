@@ -206,7 +206,7 @@ def _read_engine(path: Path) -> Any:
 
 
 def _read_segments(path: Path) -> None:
-    from kseg.inference.refine.segment_classifier import SegmentClassifier
+    from kseg.semantic.refine.segment_classifier import SegmentClassifier
 
     SegmentClassifier(path).close()
 
@@ -365,7 +365,7 @@ def _network(folder: Path) -> bytes:
 def _segments(folder: Path) -> bytes:
     import keras
 
-    from kseg.inference.refine import segment_classifier
+    from kseg.semantic.refine import segment_classifier
 
     image = keras.Input((None, None, 3), name="pixels")
     extractor = keras.Model(image, keras.layers.Conv2D(4, 3, strides=2, padding="same")(image))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kseg.inference import geometry, tiles
+from kseg.inference import geometry
+from kseg.semantic.inference import tiles
 
 
 def test_padding_is_bottom_and_right_only() -> None:

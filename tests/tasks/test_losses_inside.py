@@ -1,138 +1,39 @@
-"""A network whose losses lie inside its graph, where its answers are matched with the truth: the whole road.
-
-Toy: four colours per image, in no order; the truth is the mean colour of each object, of which images have
-any number. Each true colour is matched with the nearest answer.
-"""
+"""A network with its losses inside its graph, and a task with options and a command: the whole road."""
 
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
-import mean_color
 import numpy as np
 import pytest
 from keras import ops
 
 from kseg import tasks
 from kseg.cli.main import main
-from kseg.models import forms, registry
+from kseg.models import registry
 from kseg.saving import load
 from kseg.training import TrainConfig, train
 
-NAME = "object-colors"
-ANSWERS, MOST = 4, 40
 DATA = "sample:nuclei"
-
-
-class Matched(keras.layers.Layer):
-    """Squared distance of each true colour `(B, M, 3)` to the nearest answer `(B, N, 3)`: mean per image."""
-
-    def call(self, answers: Any, truth: Any, real: Any) -> Any:
-        distances = ops.sum((ops.cast(answers, "float32")[:, None] - truth[:, :, None]) ** 2, -1)
-        return ops.sum(ops.min(distances, -1) * real, -1) / ops.maximum(ops.sum(real, -1), 1)
-
-
-class Spread(keras.layers.Layer):
-    """A second loss: answers `(B, N, 3)` shall not be far from grey."""
-
-    def call(self, answers: Any) -> Any:
-        return ops.mean((ops.cast(answers, "float32") - 0.5) ** 2, (1, 2))
-
-
-def ObjectColorNet(
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
-    num_classes: int = 2,
-    name: str | None = None,
-) -> keras.Model:
-    """Toy: four colours."""
-    image = keras.Input(input_shape, name="image")
-    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(image)
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    colors = keras.layers.Reshape((ANSWERS, 3), name="colors")(keras.layers.Dense(3 * ANSWERS)(x))
-    model = keras.Model(image, {"colors": colors}, name=name or "object_color_net")
-
-    def losses() -> forms.LossForm:
-        truth, real = keras.Input((MOST, 3), name="true_colors"), keras.Input((MOST,), name="real")
-        found = {
-            "matched": Matched(dtype="float32")(colors, truth, real),
-            "grey": Spread(dtype="float32")(colors),
-        }
-        inputs = {"image": image, "true_colors": truth, "real": real}
-        return forms.LossForm(keras.Model(inputs, found), weights={"grey": 0.01})
-
-    return forms.attach(model, losses=losses)
-
-
-def encode(sample: Any) -> dict[str, np.ndarray]:
-    """The mean colours of the first objects, and which rows are real."""
-    colors, real = np.zeros((MOST, 3), np.float32), np.zeros(MOST, np.float32)
-    for row, instance in enumerate(sample.instances.ids()[:MOST]):
-        colors[row] = sample.image[sample.instances.mask(instance)].mean(0) / 255
-        real[row] = 1
-    return {"true_colors": colors, "real": real}
-
-
-class Goal(mean_color.Goal):
-    """Its losses are inside the network: neither loss nor metrics are asked for."""
-
-    encode = staticmethod(encode)
-
-    def loss(self, settled: Any, head: Any = None) -> Any:
-        raise AssertionError("the losses are inside")
-
-    def metrics(self, settled: Any) -> Any:
-        raise AssertionError("the scorer scores")
-
-
-class Scorer(mean_color.Scorer):
-    """One minus the distance to the nearest answer, per channel."""
-
-    def add(self, sample: Any, prediction: np.ndarray) -> None:
-        truth = encode(sample)
-        for color in truth["true_colors"][truth["real"] > 0]:
-            far = np.abs(prediction - color)
-            self.errors.append(far[far.sum(1).argmin()])
-
-
-class Predictor(mean_color.Predictor):
-    """Four colours."""
-
-    def decide(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.clip(outputs["colors"], 0, 1)
-
-
-def outputs(spec: Any, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    return {"colors": (ANSWERS, 3)}
-
-
-def scorer(spec: Any, samples: Any) -> tuple[Scorer, Any]:
-    return Scorer(), samples
-
-
-HERE = "test_losses_inside"
-PARTS = {part: f"{HERE}:{name}" for part, name in (
-    ("outputs", "outputs"), ("scorer", "scorer"), ("predictor", "Predictor"), ("training", "Goal"),
-)}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def task() -> Iterator[None]:
-    """The row and the network; afterwards no other test sees them."""
-    rows, entries, keys = dict(tasks._ROWS), dict(registry._ENTRIES), dict(registry._KEYS)
-    sys.modules.setdefault(HERE, sys.modules[__name__])
-    tasks.register(tasks.Task(**{**vars(mean_color.TASK), **PARTS, "name": NAME}))
-    registry.register(paper="none: a toy", output_stride=1, task=NAME)(ObjectColorNet)
+    """The task's module, imported; afterwards no other test sees its row and its network."""
+    tables = (tasks._ROWS, registry._ENTRIES, registry._KEYS)
+    before: list[dict[str, Any]] = [dict(table) for table in tables]
+    importlib.import_module("object_colors")
     yield
-    for table, before in ((tasks._ROWS, rows), (registry._ENTRIES, entries), (registry._KEYS, keys)):
+    for table, rows in zip(tables, before, strict=True):
         table.clear()
-        table.update(before)
+        table.update(rows)
+    del sys.modules["object_colors"], sys.modules["mean_color"]
 
 
 def config(out: Path, **changes: Any) -> TrainConfig:
@@ -172,6 +73,23 @@ def test_the_scorer_s_headline_chooses_the_model_and_evaluate_prints_the_same(
     assert best > 0.8
     assert main(["evaluate", str(run / "model.keras"), "--data", DATA, "--split", "val", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["closeness"] == pytest.approx(best, abs=1e-5)
+
+
+def test_options_and_commands_of_the_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(run / "model.keras"), "--data", DATA]
+    assert main([*words, "--answers", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["options"] == {"size": [48, 48], "answers": 1}
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["closeness"] > found["closeness"]
+    assert main([*words, "--answers", "2"]) == 0
+    assert "the first 2 answers" in capsys.readouterr().out
+    assert main([*words, "--answers", "9"]) == 2
+    assert "there are 4 answers" in capsys.readouterr().err
+    assert main([*words, "--refine", "superpixels"]) == 2
+    assert "has no --refine" in capsys.readouterr().err
+    assert main(["count-colors", "--answers", "3"]) == 0
+    assert "3 colours" in capsys.readouterr().out
 
 
 def test_the_saved_network_has_no_losses(run: Path) -> None:

@@ -1,6 +1,6 @@
 """Object proposals from a picture alone: boxes that may hold an object, from OpenCV's contrib modules.
 
-No network is asked. What a predictor makes of proposals: `kseg.inference.proposal_predictor`.
+No network is asked. What a predictor makes of proposals: `kseg.semantic.inference.proposal_predictor`.
 """
 
 from kseg.data.proposals.searching import METHODS, Propose, Proposer, checked, propose, proposer

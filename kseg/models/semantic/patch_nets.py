@@ -1,7 +1,7 @@
 """Patch classification: a network that names the pixel in the middle of its patch, run on whole images.
 
 One chain of valid layers is evaluated in three ways that give the same numbers: patch by patch (the patch
-form, `kseg.inference.patch_by_patch`), dense with dilated filters, and by shift-and-stitch.
+form, `kseg.semantic.inference.patch_by_patch`), dense with dilated filters, and by shift-and-stitch.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from battery import ModelBattery
 
-from kseg.inference.patch_by_patch import sliding_window
 from kseg.models import N4, forms
 from kseg.models.summary import parameters, shapes_only
+from kseg.semantic.inference.patch_by_patch import sliding_window
 
 
 class TestN4(ModelBattery):

@@ -12,12 +12,12 @@ from battery import ModelBattery
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.inference.patch_by_patch import sliding_window
 from kseg.layers import RarefiedConv2D, RarefiedMaxPooling2D
 from kseg.models import PatchNet, flops, forms
 from kseg.models.parts.chain import Chain
 from kseg.models.parts.patchwise import border, dense_network
 from kseg.models.summary import parameters, shapes_only
+from kseg.semantic.inference.patch_by_patch import sliding_window
 
 
 class TestPatchNet(ModelBattery):

@@ -9,9 +9,9 @@ import pytest
 from battery import ModelBattery
 
 from kseg.errors import UsageError
-from kseg.inference.patch_by_patch import sliding_window
 from kseg.models import PinheiroCNN, forms
 from kseg.models.summary import parameters, shapes_only
+from kseg.semantic.inference.patch_by_patch import sliding_window
 
 
 class TestPinheiroCNN(ModelBattery):

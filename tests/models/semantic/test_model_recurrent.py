@@ -11,10 +11,10 @@ from battery import ModelBattery
 from keras import ops
 
 from kseg.errors import UsageError
-from kseg.inference.patch_by_patch import sliding_window
 from kseg.losses import PixelCrossEntropy
 from kseg.models import RecurrentCNN, forms
 from kseg.models.summary import parameters, shapes_only
+from kseg.semantic.inference.patch_by_patch import sliding_window
 
 
 class TestRecurrentCNN(ModelBattery):

@@ -1,8 +1,0 @@
-"""Refinement of a network's scores by looking at the image: superpixels, random fields, purity trees."""
-
-from kseg.inference.refine.refined import Refined
-from kseg.inference.refine.registry import create, describe, names, parse
-from kseg.inference.refine.scores import Refiner
-from kseg.inference.refine.segment_training import train_segment_classifier
-
-__all__ = ["Refined", "Refiner", "create", "describe", "names", "parse", "train_segment_classifier"]

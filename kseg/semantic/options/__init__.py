@@ -1,0 +1,1 @@
+"""What words of the command line mean to a semantic model."""

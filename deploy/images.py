@@ -11,6 +11,7 @@ import numpy as np
 
 from deploy.ends import output_shapes
 from kseg import tasks
+from kseg.data.sample import evenly
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.tasks import OneOutput
@@ -78,7 +79,9 @@ def _samples(data: Any, splits: Sequence[str]) -> tuple[Any, str, str]:
 
 
 def spread(data: Any, *, split: str | None = None, limit: int | None = None) -> Images:
-    """Choose images evenly over a split (all of it by default): neighbours in a film are alike.
+    """Choose images evenly over a split (all of it by default), those that `kseg evaluate --limit` takes.
+
+    Neighbours in a film are alike.
 
     Args:
         data: folder, `tfds:NAME`, source, or a sequence of samples.
@@ -86,9 +89,7 @@ def spread(data: Any, *, split: str | None = None, limit: int | None = None) -> 
         limit: how many at most.
     """
     samples, source, found = _samples(data, (split,) if split else JUDGED_SPLITS)
-    count = len(samples) if limit is None else min(limit, len(samples))
-    indices = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int))
-    return Images(samples, tuple(int(index) for index in indices), source, found)
+    return Images(samples, tuple(evenly(range(len(samples)), limit)), source, found)
 
 
 def draw(data: Any, *, split: str = "train", count: int, seed: int) -> Images:

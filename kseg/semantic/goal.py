@@ -14,11 +14,15 @@ from kseg.data.counting.counts import ClassCounts, count_masks, id_counts, surve
 from kseg.data.sample import masks_of
 from kseg.metrics.chance import chance_miou, near_chance
 from kseg.models.forms import Head
+from kseg.progress import Say, said
 from kseg.spec import Spec
 from kseg.training.config import TrainConfig
 from kseg.training.goal import Seen
 from kseg.training.sampling import balancing_weights
 from kseg.training.settled import Settled
+
+# A thousand masks are counted in some seconds.
+SAID_EVERY = 1000
 
 
 class SemanticGoal:
@@ -29,7 +33,7 @@ class SemanticGoal:
     def __init__(self, config: TrainConfig) -> None:
         self._config = config
 
-    def look(self, samples: Sequence[Any], spec: Spec, split: str) -> Seen:
+    def look(self, samples: Sequence[Any], spec: Spec, split: str, say: Say) -> Seen:
         """Look at up to 500 samples, and count all where class weights are asked for.
 
         What `kseg check-data` calls unfit is refused for the same reason.
@@ -38,8 +42,11 @@ class SemanticGoal:
         masks = masks_of(samples)
         seen = survey(masks, spec)
         _require(conditions.of_training(seen.counts, spec, split))
-        known = self._config.class_weights == "none" or seen.counts.images == len(masks)
-        return Seen(seen.sizes, seen.counts if known else count_masks(masks, spec))
+        config = self._config
+        unasked = config.class_weights == "none" or (config.balanced and config.on_patches)
+        if unasked or seen.counts.images == len(masks):
+            return Seen(seen.sizes, seen.counts)
+        return Seen(seen.sizes, count_masks(masks, spec, said(say, SAID_EVERY)))
 
     def recount(self, samples: Sequence[Any], spec: Spec) -> ClassCounts:
         """Return the pixels per class of samples that are cut from others."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kseg import tasks
 from kseg.errors import UsageError
+from kseg.progress import Say
 from kseg.spec import Spec
 from kseg.training.config import DEFAULTS, OPTIONS, Size, TrainConfig
 
@@ -37,7 +38,7 @@ class Goal(Protocol):
     `encode` is an attribute that may be any function of `kseg.data.load`'s kind.
     """
 
-    def look(self, samples: Sequence[Any], spec: Spec, split: str) -> Seen:
+    def look(self, samples: Sequence[Any], spec: Spec, split: str, say: Say) -> Seen:
         """Look at the training samples; raise DataError where nothing can be learned from them."""
 
     def recount(self, samples: Sequence[Any], spec: Spec) -> Any:

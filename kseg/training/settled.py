@@ -245,7 +245,7 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
     goal = goal_of(config, task)
     instances = config.crops is not None or needs_instances(goal.encode)
     samples = source.samples(config.train_split, limit=config.limit, instances=instances)
-    seen = goal.look(samples, source.spec, config.train_split)
+    seen = goal.look(samples, source.spec, config.train_split, say)
     size, crop = choose_sizes(config, seen.sizes)
     if not config.on_patches:
         check_step(min(START if config.batch_size == AUTO else config.images_per_step, len(samples)), crop)

@@ -60,7 +60,7 @@ class Goal:
     def __init__(self, config: Any) -> None:
         pass
 
-    def look(self, samples: Sequence[Any], spec: Spec, split: str) -> Seen:
+    def look(self, samples: Sequence[Any], spec: Spec, split: str, say: Any) -> Seen:
         return Seen(tuple(sorted({sample.image.shape[:2] for sample in samples})), None)
 
     def recount(self, samples: Sequence[Any], spec: Spec) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from kseg import parsers
 from kseg.errors import UsageError
 from kseg.options import Option
-from kseg.training.config import AUTO, DEFAULTS, OPTIONS, Size, TrainConfig, hints
+from kseg.training.config import AUTO, DEFAULTS, OPTIONS, TrainConfig, hints
+from kseg.training.limits import Size
 
 HELP = "train a model on a folder, a TFDS set or the embedded sample"
 EXAMPLE = "kseg train --model fcn8s --encoder mobilenetv3 --data DIR --epochs 60 --out runs/first"

@@ -21,20 +21,20 @@ from kseg.options import Option
 from kseg.spec import RESIZE_RULES
 from kseg.text import printable
 from kseg.training.feeds import CROPS, SAMPLES_PER_IMAGE, SAMPLINGS
+from kseg.training.limits import (
+    MOST,
+    MOST_SEED,
+    check_factors,
+    check_recordable,
+    check_size,
+    whole_number,
+)
 from kseg.training.optimizers import OPTIMIZERS, SCHEDULES
 from kseg.training.precision import AUTO, PRECISIONS, XLA
 from kseg.training.tracking import TRACKERS
 
 # A tenth to a third is usual; of these the factor whose outcome is known (docs/provenance.md).
 ENCODER_RATE = 0.3
-Size = tuple[int, int]
-
-# Beyond these a value is a slip of the keyboard. float32 ends at 3e38, and squares of a rate are taken.
-MOST = 1e10
-MOST_SIDE = 2**15
-MOST_PIXELS = 2**28
-# numpy's generators take no more, and Keras seeds them.
-MOST_SEED = 2**32 - 1
 
 
 def _argument(group: str, text: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
@@ -45,17 +45,13 @@ def _argument(group: str, text: str, default: Any = dataclasses.MISSING, **more:
     return field(default=default, metadata=metadata)
 
 
-def _whole(least: int, most: int) -> Range:
-    return Range(least, most, whole=True)
-
-
 _run = functools.partial(_argument, "run")
 _data = functools.partial(_argument, "data")
 _model = functools.partial(_argument, "model")
 _fitting = functools.partial(_argument, "fitting")
 _augmentation = functools.partial(_argument, "augmentation")
-_COUNT = _whole(1, 2**31)
-_MANY = _whole(1, 10**6)
+_COUNT = whole_number(1, 2**31)
+_MANY = whole_number(1, 10**6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +142,7 @@ class TrainConfig:
         "arguments of the model (see: kseg models NAME)", {}, metavar="JSON"
     )
     seed: int = _model(
-        "of weights, dropout, shuffling and augmentation", 0, metavar="N", bounds=_whole(0, MOST_SEED)
+        "of weights, dropout, shuffling and augmentation", 0, metavar="N", bounds=whole_number(0, MOST_SEED)
     )
     precision: str = _model("auto: time them here, take the fastest", AUTO, choices=PRECISIONS)
     xla: str = _model("compile steps by XLA; auto: on a GPU time it, on the CPU off", AUTO, choices=XLA)
@@ -156,7 +152,7 @@ class TrainConfig:
         "images per step; auto: as many as fit and pay, found here by training steps",
         8,
         metavar="N",
-        bounds=_whole(1, 2**16),
+        bounds=whole_number(1, 2**16),
     )
     loss: str = _fitting(
         "a loss or a sum of them, for example cross_entropy, focal, cross_entropy+0.5*dice",
@@ -203,7 +199,7 @@ class TrainConfig:
         "steps of linear growth from 0; default: 5 % of the run, at most 150",
         None,
         metavar="N",
-        bounds=_whole(0, 2**31),
+        bounds=whole_number(0, 2**31),
     )
     ema: float | None = _fitting(
         "momentum of the averaged weights, 0: off; default: 0.998 in runs of at least 200 steps, else off",
@@ -222,7 +218,7 @@ class TrainConfig:
         "keep the moving averages",
         0,
         metavar="N",
-        bounds=_whole(0, 10**6),
+        bounds=whole_number(0, 10**6),
     )
 
     augment: bool = _augmentation("train on flipped, scaled, cropped and recoloured images", True)
@@ -257,7 +253,7 @@ class TrainConfig:
         check_factors(self.lr_multipliers)
         for name in OPTIONS:
             if isinstance(values := getattr(self, name), Mapping):
-                _check_recordable(name, values)
+                check_recordable(name, values)
         if self.freeze == "":
             raise UsageError("Argument `freeze` must be a regular expression. Received: freeze=''")
         if self.samples_per_image is not None and self.sampling == "all":
@@ -386,18 +382,7 @@ def check_value(name: str, value: Any) -> None:
     if option.bounds is not None and (name, value) != ("batch_size", AUTO):
         option.bounds.check(value, name)
     if name in ("size", "crop"):
-        _check_size(name, value)
-
-
-def _check_recordable(name: str, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UsageError(
-                f"Argument `{name}` must hold what JSON can: finite numbers, words, lists. Received: "
-                f"{printable(key, 60)}={printable(repr(value), 60)}"
-            ) from error
+        check_size(name, value)
 
 
 def check_given(values: Mapping[str, Any], where: str) -> None:
@@ -420,47 +405,3 @@ def check_given(values: Mapping[str, Any], where: str) -> None:
             check_value(name, value)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
-
-
-def check_factors(rules: Mapping[str, Any]) -> None:
-    """Check learning-rate multipliers.
-
-    Raises:
-        UsageError: for one that is not positive: weight decay would go on with a multiplier of 0, and batch
-            normalisation's statistics too.
-    """
-    for rule, factor in rules.items():
-        if factor not in Range(0, MOST, above=True):
-            raise UsageError(
-                f"A learning rate multiplier must be a positive number, at most {MOST:g}; `freeze` holds "
-                f"layers still (--freeze REGEX). Received: {rule!r}: {factor!r}"
-            )
-
-
-def check_step(batch_size: int, crop: Size) -> None:
-    """Check that one training step has a number of pixels that a machine can hold.
-
-    Raises:
-        UsageError: beyond 2**28 pixels (3 GB of input alone).
-    """
-    pixels = batch_size * crop[0] * crop[1]
-    if pixels > MOST_PIXELS:
-        what = (
-            f"{batch_size} images of {crop[0]} x {crop[1]} have"
-            if batch_size > 1
-            else f"{crop[0]} x {crop[1]} are"
-        )
-        raise UsageError(
-            f"{what} {pixels:,} pixels; at most {MOST_PIXELS:,} are trained on at once. "
-            f"Lower {'`batch_size`, or' if batch_size > 1 else '`size` or'} `crop`"
-        )
-
-
-def _check_size(name: str, value: Any) -> None:
-    sides = tuple(value) if isinstance(value, list | tuple) else ()
-    if len(sides) != 2 or any(side not in _whole(1, MOST_SIDE) for side in sides):
-        raise UsageError(
-            f"Argument `{name}` must be (height, width), both >= 1 and <= {MOST_SIDE}. "
-            f"Received: {name}={printable(repr(value), 60)}"
-        )
-    check_step(1, sides)

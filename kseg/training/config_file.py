@@ -8,7 +8,8 @@ from typing import Any
 from kseg import options, records
 from kseg.errors import UsageError
 from kseg.text import printable
-from kseg.training.config import Size, check_given, hints
+from kseg.training.config import check_given, hints
+from kseg.training.limits import Size
 
 MOST_BYTES = 2**20
 _REMEDY = "It must hold arguments of training by name, or be the run.json of a run"

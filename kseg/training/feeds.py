@@ -15,7 +15,8 @@ from kseg.progress import Say, said
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
-    from kseg.training.config import Size, TrainConfig
+    from kseg.training.config import TrainConfig
+    from kseg.training.limits import Size
     from kseg.training.settled import Ground
 
 # What the arguments `sampling` and `crops` may be. The command line shows them: what makes them (Keras,

@@ -10,7 +10,8 @@ from kseg import tasks
 from kseg.errors import UsageError
 from kseg.progress import Say
 from kseg.spec import Spec
-from kseg.training.config import DEFAULTS, OPTIONS, Size, TrainConfig
+from kseg.training.config import DEFAULTS, OPTIONS, TrainConfig
+from kseg.training.limits import Size
 
 if TYPE_CHECKING:
     import keras

@@ -13,8 +13,9 @@ from keras import ops
 from kseg.errors import KsegError, UsageError
 from kseg.progress import Say
 from kseg.training.compiled import Networks
-from kseg.training.config import AUTO, MOST, TrainConfig
+from kseg.training.config import AUTO, TrainConfig
 from kseg.training.feeds import make_feeds
+from kseg.training.limits import MOST
 from kseg.training.settled import look, settle_numbers
 from kseg.training.starting_weights import begin
 

@@ -10,7 +10,7 @@ import keras
 from kseg.errors import UsageError, did_you_mean
 from kseg.layers.protocols import pretrained
 from kseg.patterns import compiled
-from kseg.training.config import check_factors
+from kseg.training.limits import check_factors
 
 
 def multipliers(rules: Mapping[str, float], variables: Sequence[keras.Variable]) -> dict[str, float]:

@@ -21,9 +21,10 @@ from kseg.models.shapes import shapes_only
 from kseg.progress import Say
 from kseg.spec import Spec
 from kseg.training.batch_size import START
-from kseg.training.config import AUTO, Size, TrainConfig, check_step
+from kseg.training.config import AUTO, TrainConfig
 from kseg.training.feeds import Feeds, training_samples
 from kseg.training.goal import Goal, goal_of
+from kseg.training.limits import Size, check_step
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.starting_weights import (
     settle_encoder_rate,

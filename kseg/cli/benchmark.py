@@ -1,4 +1,4 @@
-"""`kseg benchmark`: size, load time, latency, memory and mIoU of model files, side by side."""
+"""`kseg benchmark`: size, load time, latency, memory and score of model files, side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kseg import parsers
 
-HELP = "measure model files side by side: size, load time, latency, memory, mIoU"
+HELP = "measure model files side by side: size, load time, latency, memory, score"
 EXAMPLE = "kseg benchmark runs/fcn8s/model.keras model_int8.tflite model.onnx --data DIR --plot benchmark.png"
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help=".keras files and artefacts; ratios are to the first"
     )
-    parser.add_argument("--data", metavar="SRC", help="images and masks; without it: noise, and no mIoU")
+    parser.add_argument("--data", metavar="SRC", help="images with truth; without it: noise, and no score")
     parser.add_argument("--split", help="default: val, else test, else train")
     parser.add_argument("--limit", type=int, default=32, metavar="N", help="score on at most N images (32)")
     parser.add_argument("--repeats", type=int, default=50, metavar="N", help="timed calls per file (50)")

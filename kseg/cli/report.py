@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "write one self-contained HTML page about a run: curves, pictures, IoU, exports"
+HELP = "write one self-contained HTML page about a run: curves, pictures, scores, exports"
 EXAMPLE = "kseg report runs/fcn8s --split val"
 
 

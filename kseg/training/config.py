@@ -208,7 +208,10 @@ class TrainConfig:
         bounds=Range(0, 1, below=True),
     )
     patience: int | None = _fitting(
-        "stop after N epochs without a better val mIoU; default: never", None, metavar="N", bounds=_MANY
+        "stop after N epochs without a better validation score; default: never",
+        None,
+        metavar="N",
+        bounds=_MANY,
     )
     val_every: int | None = _fitting(
         "validate every N epochs; default: at most about 40 times", None, metavar="N", bounds=_MANY

@@ -260,7 +260,7 @@ class Tally:
             fix = "Add images that show them, or remove the classes"
             self.report.add("warning", "absent_class", text, fix, details=details)
         else:
-            self.report.add("info", "absent_class", f"{text}their IoU there is undefined", details=details)
+            self.report.add("info", "absent_class", f"{text}their score there is undefined", details=details)
 
     def _add_duplicates(self) -> None:
         self._add_pairs(

@@ -5,6 +5,7 @@ Writes `torch.npz` beside this file. Nothing of kseg or Keras is imported.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,43 @@ def resized_masks() -> dict[str, np.ndarray]:
     return found
 
 
+def detection() -> dict[str, np.ndarray]:
+    """Anchors, coded and decoded boxes (x0, y0, x1, y1), overlaps, matches and aligned regions."""
+    from torchvision.models.detection import _utils, anchor_utils
+    from torchvision.ops import boxes as box_ops
+
+    # The package hides the module behind its function; its operators in plain torch are what a CPU can run.
+    aligned = sys.modules["torchvision.ops.roi_align"]._roi_align
+    random = np.random.RandomState(SEED)
+    features = torch.tensor(random.normal(size=(2, 3, 17, 23)), dtype=torch.float32)
+    # Inside the picture: far outside the compiled operator answers 0, and this one does not.
+    corners = random.uniform(-4, 139, (24, 4)).astype("float32")
+    boxes = np.concatenate(
+        [np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1
+    )
+    boxes = torch.from_numpy(boxes)
+    images = torch.arange(24, dtype=torch.float32)[:, None] % 2
+    anchors = anchor_utils.AnchorGenerator(((32, 64),), ((0.5, 1.0, 2.0),)).generate_anchors(
+        (32, 64), (0.5, 1.0, 2.0)
+    )
+    coder = _utils.BoxCoder((10.0, 10.0, 5.0, 5.0))
+    coded = coder.encode_single(boxes[:12], boxes[12:])
+    matcher = _utils.Matcher(0.5, 0.2, allow_low_quality_matches=True)
+    overlap = box_ops.box_iou(boxes[:6], boxes[6:])
+    return {
+        "features": features.permute(0, 2, 3, 1).numpy(),
+        "boxes": boxes.numpy(),
+        "aligned": aligned(features, torch.cat([images, boxes], 1), 1 / 8, 7, 5, 2, True)
+        .permute(0, 2, 3, 1)
+        .numpy(),
+        "anchors": anchors.numpy(),
+        "coded": coded.numpy(),
+        "decoded": coder.decode_single(3 * coded, boxes[12:]).numpy(),
+        "overlap": overlap.numpy(),
+        "matched": matcher(overlap).numpy(),
+    }
+
+
 def main() -> None:
     """Record all of it."""
     versions: dict[str, Any] = {"torch": torch, "torchvision": torchvision, "pillow": PIL}
@@ -93,6 +131,7 @@ def main() -> None:
         "lraspp": lraspp(),
         **{f"losses/{name}": value for name, value in losses().items()},
         **{f"masks/{name}": value for name, value in resized_masks().items()},
+        **{f"detection/{name}": value for name, value in detection().items()},
         "versions": np.array([f"{name} {module.__version__}" for name, module in versions.items()]),
     }
     np.savez_compressed(Path(__file__).with_name("torch.npz"), **arrays)

@@ -1,0 +1,26 @@
+"""Parts of networks that find instances: anchors, coded boxes, matching, suppression, regions of features.
+
+A box is `(y0, x0, y1, x1)` in pixels of the image, the end exclusive, as in `kseg.boxes`; here it is float32.
+Every shape is fixed by arguments: where there may be fewer boxes, rows are filled up and a mask says which
+are real.
+"""
+
+from kseg.layers.detection.anchors import Anchors, reference_anchors
+from kseg.layers.detection.boxes import clip, decode, encode, overlaps
+from kseg.layers.detection.matching import Sample, match
+from kseg.layers.detection.regions import RoIAlign, RoIWarp
+from kseg.layers.detection.suppression import NonMaximumSuppression
+
+__all__ = [
+    "Anchors",
+    "NonMaximumSuppression",
+    "RoIAlign",
+    "RoIWarp",
+    "Sample",
+    "clip",
+    "decode",
+    "encode",
+    "match",
+    "overlaps",
+    "reference_anchors",
+]

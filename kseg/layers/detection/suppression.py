@@ -1,0 +1,133 @@
+"""Non-maximum suppression in a graph: fixed shapes, no custom operator, on every runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseg.checks import Range, whole
+from kseg.errors import UsageError
+from kseg.layers.detection.boxes import overlaps
+
+
+def kept(boxes: Any, scores: Any, threshold: float, steps: int | None = None) -> Any:
+    """Return which boxes greedy suppression keeps, for boxes that are sorted by falling score.
+
+    A box is kept if no kept box before it overlaps it by more than `threshold`. Of that rule the answer is
+    the only fixed point, and each step from all-kept settles at least one more link of each chain of
+    suppressions.
+
+    Args:
+        boxes: `(..., N, 4)`, the best first.
+        scores: `(..., N)`; a box whose score is not above 0 is kept by nobody and suppresses nothing.
+        threshold: IoU above which the later box goes.
+        steps: how many steps are written into the graph (exact for chains up to that length: a handful in
+            practice);
+            None: until nothing changes, by a loop of the graph.
+
+    Returns:
+        float32 `(..., N)`: 1 or 0.
+    """
+    boxes, scores = ops.stop_gradient(boxes), ops.stop_gradient(scores)
+    count = scores.shape[-1]
+    before = ops.tril(ops.ones((count, count), "float32"), -1)
+    suppresses = ops.cast(overlaps(boxes, boxes) > threshold, "float32") * before
+    real = ops.cast(scores > 0, "float32")
+
+    def step(keep: Any) -> Any:
+        hits = ops.squeeze(ops.matmul(suppresses, keep[..., None]), -1)
+        return real * ops.cast(hits < 0.5, "float32")
+
+    if steps is not None:
+        keep = real
+        for _ in range(steps):
+            keep = step(keep)
+        return keep
+    keep, _ = ops.while_loop(
+        lambda keep, last: ops.any(ops.not_equal(keep, last)),
+        lambda keep, last: (step(keep), keep),
+        (step(real), real),
+        maximum_iterations=count,
+    )
+    return keep
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class NonMaximumSuppression(keras.layers.Layer):
+    """The best boxes that do not overlap each other, per image (Felzenszwalb et al., PAMI 2010, section 5).
+
+    Equal to the sequential algorithm; boxes of equal score go by their place. No gradient passes.
+
+    Args:
+        threshold: IoU above which the box of the lower score goes, in 0..1.
+        keep: boxes that come out.
+        before: the best so many are looked at; None: all.
+        steps: see `kept`; None: exact whatever the boxes.
+
+    Returns:
+        `indices` int32 `(B, keep)` into the boxes that came in, and `real` float32 `(B, keep)`: 0 in rows
+        that fill up, which come last. For boxes `(B, N, 4)` and scores `(B, N)`; scores not above 0 mark
+        rows that are no box.
+    """
+
+    def __init__(
+        self, threshold: float, keep: int, before: int | None = None, steps: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.threshold = float(Range(0, 1).check(threshold, "threshold", "NonMaximumSuppression"))
+        self.keep = whole(keep, "NonMaximumSuppression", "keep")
+        self.before = None if before is None else whole(before, "NonMaximumSuppression", "before")
+        self.steps = None if steps is None else whole(steps, "NonMaximumSuppression", "steps")
+        if before is not None and before < keep:
+            raise UsageError(
+                f"NonMaximumSuppression cannot keep more boxes than it looks at. Received: keep={keep}, "
+                f"before={before}"
+            )
+
+    def compute_output_shape(self, boxes_shape: tuple, scores_shape: tuple) -> tuple:
+        return (boxes_shape[0], self.keep), (boxes_shape[0], self.keep)
+
+    def compute_output_spec(self, boxes: Any, scores: Any) -> tuple:
+        self._check(scores.shape[-1])
+        shape = (boxes.shape[0], self.keep)
+        return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
+
+    def call(self, boxes: Any, scores: Any) -> tuple[Any, Any]:
+        boxes, scores, looked_at = self._enough(boxes, scores)
+        best, order = ops.top_k(ops.stop_gradient(scores), looked_at)
+        ordered = ops.take_along_axis(boxes, order[..., None], axis=1)
+        keep = kept(ordered, best, self.threshold, self.steps)
+        # Those that stay first, each group in the order of its scores: no two keys are equal.
+        places = ops.arange(looked_at, dtype="float32")
+        keys = keep * (2 * looked_at) - places
+        if looked_at < self.keep:
+            missing = self.keep - looked_at
+            keys = ops.pad(keys, ((0, 0), (0, missing)), constant_values=-4.0 * looked_at)
+            order = ops.pad(order, ((0, 0), (0, missing)))
+            keep = ops.pad(keep, ((0, 0), (0, missing)))
+        _, first = ops.top_k(keys, self.keep)
+        real = ops.take_along_axis(keep, first, axis=1)
+        # Rows that fill up point at the first box: at one that came in.
+        indices = ops.take_along_axis(order, first, axis=1) * ops.cast(real, "int32")
+        return indices, real
+
+    def _check(self, count: int | None) -> None:
+        if count is None and self.before is None:
+            raise UsageError("NonMaximumSuppression of an unknown number of boxes needs `before`")
+
+    def _enough(self, boxes: Any, scores: Any) -> tuple[Any, Any, int]:
+        """Return boxes, scores and how many are looked at; with more rows where nobody knows their number."""
+        count = scores.shape[-1]
+        if count is not None:
+            return boxes, scores, count if self.before is None else min(self.before, count)
+        self._check(count)
+        most = int(self.before or 0)
+        boxes = ops.pad(boxes, ((0, 0), (0, most), (0, 0)))
+        scores = ops.pad(scores, ((0, 0), (0, most)), constant_values=-1.0)
+        return boxes, scores, most
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"threshold": self.threshold, "keep": self.keep, "before": self.before, "steps": self.steps}
+        return {**super().get_config(), **own}

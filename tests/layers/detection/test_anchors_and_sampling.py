@@ -1,0 +1,108 @@
+"""Anchors of the released code, matching's corner cases, and samples of fixed size."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseg.layers.detection import Anchors, Sample, clip, decode, encode, match, reference_anchors
+
+# generate_anchors.py of py-faster-rcnn and MNC: x0, y0, x1, y1, the corners inclusive.
+RELEASED = np.array(
+    [
+        [-84, -40, 99, 55], [-176, -88, 191, 103], [-360, -184, 375, 199],
+        [-56, -56, 71, 71], [-120, -120, 135, 135], [-248, -248, 263, 263],
+        [-36, -80, 51, 95], [-80, -168, 95, 183], [-168, -344, 183, 359],
+    ]
+)  # fmt: skip
+
+
+def test_reference_anchors_of_the_release() -> None:
+    found = reference_anchors()
+    np.testing.assert_array_equal(found, RELEASED[:, [1, 0, 3, 2]] + [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (None, None)])
+def test_anchors_lie_in_the_order_of_flattened_features(shape: tuple) -> None:
+    features = keras.Input((*shape, 2))
+    layer = Anchors(reference_anchors((1, 2), (1,)), 16)
+    found = ops.convert_to_numpy(keras.Model(features, layer(features))(np.zeros((1, 3, 5, 2), np.float32)))
+    assert found.shape == (1, 3 * 5 * 2, 4)
+    places = found.reshape(3, 5, 2, 4)
+    np.testing.assert_array_equal(places[2, 4, 1], reference_anchors((2,), (1,))[0] + [32, 64, 32, 64])
+    assert Anchors.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_coding_is_undone_by_decoding() -> None:
+    random = np.random.default_rng(0)
+    boxes, anchors = (
+        np.concatenate([low, low + random.uniform(5, 90, (50, 2))], 1).astype(np.float32)
+        for low in random.uniform(0, 99, (2, 50, 2))
+    )
+    found = decode(
+        encode(ops.convert_to_tensor(boxes), anchors, (0.1, 0.1, 0.2, 0.2)), anchors, (0.1, 0.1, 0.2, 0.2)
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(found), boxes, atol=1e-3)
+    assert np.isfinite(ops.convert_to_numpy(encode(ops.zeros((1, 4)), anchors[:1]))).all()
+    inside = ops.convert_to_numpy(clip(ops.convert_to_tensor(boxes), 40, 60))
+    assert inside.min() >= 0
+    assert inside[:, 2].max() <= 40 < inside[:, 3].max() <= 60
+
+
+def _matched(truth: list, real: list, crowd: list | None = None, **limits: float) -> list[int]:
+    boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 20], [50, 50, 60, 60], [52, 50, 62, 60]]], np.float32)
+    more = {} if crowd is None else {"crowd": np.array([crowd], np.float32)}
+    limits = {"high": 0.9, "low": 0.3, **limits}
+    labels, _, _ = match(
+        ops.convert_to_tensor(boxes),
+        np.array([truth], np.float32),
+        np.array([real], np.float32),
+        **limits,
+        **more,
+    )
+    return ops.convert_to_numpy(labels)[0].tolist()
+
+
+def test_matching() -> None:
+    one = [[0, 0, 10, 10], [0, 0, 0, 0]]
+    assert _matched(one, [1, 0]) == [1, -1, 0, 0]
+    # Nothing there: all is background, also where the best of each is asked for.
+    assert _matched(one, [0, 0], best_of_each=True) == [0, 0, 0, 0]
+    # No box overlaps the second object well, so the best is taken; both, where two are equally good.
+    two = [[0, 0, 10, 10], [51, 50, 61, 60]]
+    assert _matched(two, [1, 1]) == [1, -1, -1, -1]
+    assert _matched(two, [1, 1], best_of_each=True) == [1, -1, 1, 1]
+    # What lies in a crowd is not wrong.
+    assert _matched([[0, 0, 10, 10], [40, 40, 90, 90]], [1, 0], crowd=[0, 1]) == [1, -1, -1, -1]
+
+
+def test_samples_have_their_shares() -> None:
+    labels = np.full((3, 400), -1, np.int32)
+    labels[0, :100], labels[0, 100:300] = 1, 0
+    labels[1, :5], labels[1, 100:300] = 1, 0
+    labels[2, :100], labels[2, 100:110] = 1, 0
+    layer = Sample(64, 0.25, seed=1)
+    indices, real = (ops.convert_to_numpy(item) for item in layer(labels))
+    chosen = [labels[image][indices[image][real[image] > 0]] for image in range(3)]
+    assert [(int((row == 1).sum()), int((row == 0).sum())) for row in chosen] == [(16, 48), (5, 59), (16, 10)]
+    assert all(
+        len(set(row[mask > 0].tolist())) == (mask > 0).sum() for row, mask in zip(indices, real, strict=True)
+    )
+    assert (chosen[0][:16] == 1).all()
+    again, _ = layer(labels)
+    assert not np.array_equal(ops.convert_to_numpy(again), indices)
+    same, _ = Sample(64, 0.25, seed=1)(labels)
+    np.testing.assert_array_equal(ops.convert_to_numpy(same), indices)
+
+
+def test_samples_are_drawn_uniformly() -> None:
+    labels = np.zeros((1, 40), np.int32)
+    labels[0, :20] = 1
+    layer, hits = Sample(8, 0.5), np.zeros(40)
+    for _ in range(300):
+        hits[ops.convert_to_numpy(layer(labels)[0])[0]] += 1
+    assert hits.sum() == 300 * 8
+    assert hits.min() > 30
+    assert hits.max() < 95

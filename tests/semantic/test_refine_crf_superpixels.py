@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from kseg.errors import UsageError
+from kseg.segments.borders import borders
+from kseg.segments.labels import region_means
 from kseg.semantic.inference.distributions import probabilities
 from kseg.semantic.refine.expansion import Potts, alpha_expansion, expand
-from kseg.semantic.refine.regions import borders
 from kseg.semantic.refine.superpixel_crf import SuperpixelCRF
-from kseg.semantic.refine.superpixels import region_means
 
 
 def random_energy(seed: int, nodes: int, classes: int) -> tuple[Potts, np.ndarray]:

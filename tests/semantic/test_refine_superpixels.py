@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kseg.errors import MissingExtraError, UsageError
+from kseg.segments.borders import borders
+from kseg.segments.labels import region_means
 from kseg.semantic.inference.distributions import probabilities
-from kseg.semantic.refine.regions import borders
-from kseg.semantic.refine.superpixels import SuperpixelPooling, Superpixels, region_means
+from kseg.semantic.refine.superpixels import SuperpixelPooling, Superpixels
 
 
 def quarters(size: int = 24) -> np.ndarray:

@@ -13,13 +13,15 @@ from fake_runtime import toy_spec
 
 from kseg import saving
 from kseg.errors import ArtefactError, DataError, UsageError
+from kseg.segments.borders import borders
+from kseg.segments.labels import region_sums
+from kseg.segments.tree import SegmentTree
 from kseg.semantic.inference.distributions import probabilities
 from kseg.semantic.refine import segment_training, train_segment_classifier
-from kseg.semantic.refine.regions import borders
 from kseg.semantic.refine.segment_classifier import SegmentClassifier
 from kseg.semantic.refine.segment_features import FeatureMaps, SegmentPooling
-from kseg.semantic.refine.superpixels import Superpixels, region_sums
-from kseg.semantic.refine.tree import SegmentTree, build_tree, entropy, optimal_cover
+from kseg.semantic.refine.superpixels import Superpixels
+from kseg.semantic.refine.tree import build_tree, entropy, optimal_cover
 from kseg.semantic.refine.tree_cover import TreeCover
 
 FINE = {"scale": 1.0, "sigma": 0.0, "min_size": 6}

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from kseg import files, keras_file, records
 from kseg.errors import ArtefactError, UsageError
 from kseg.keras_file import SUFFIX
+from kseg.segments.labels import Labels
+from kseg.segments.tree import SegmentTree
 from kseg.semantic.refine.scores import Image
 from kseg.semantic.refine.segment_features import FeatureMaps, SegmentPooling
-from kseg.semantic.refine.superpixels import Labels
-from kseg.semantic.refine.tree import SegmentTree
 from kseg.spec import Spec
 from kseg.text import printable
 

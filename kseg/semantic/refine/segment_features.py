@@ -14,9 +14,9 @@ from kseg.data.transforms.normalize import preprocess
 from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.keras_runtime import KerasRuntime
+from kseg.segments.labels import Labels
+from kseg.segments.tree import SegmentTree
 from kseg.semantic.refine.scores import Floats, Image
-from kseg.semantic.refine.superpixels import Labels
-from kseg.semantic.refine.tree import SegmentTree
 from kseg.spec import Spec
 
 if TYPE_CHECKING:

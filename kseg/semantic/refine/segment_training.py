@@ -17,12 +17,14 @@ from kseg import saving
 from kseg.checks import check_choice
 from kseg.data.merged import check_classes
 from kseg.errors import DataError, UsageError, did_you_mean
+from kseg.segments.labels import Labels
+from kseg.segments.tree import LINKAGES
 from kseg.semantic.refine import segment_classifier
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.scores import Floats
 from kseg.semantic.refine.segment_features import FeatureMaps, SegmentPooling
-from kseg.semantic.refine.superpixels import Labels, Superpixels
-from kseg.semantic.refine.tree import LINKAGES, build_tree
+from kseg.semantic.refine.superpixels import Superpixels
+from kseg.semantic.refine.tree import build_tree
 
 if TYPE_CHECKING:
     import keras

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.checks import check_choice
+from kseg.segments.borders import Borders, borders
+from kseg.segments.labels import region_means
 from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.expansion import Potts, alpha_expansion
-from kseg.semantic.refine.regions import Borders, borders
 from kseg.semantic.refine.scores import Floats, Image, check_sizes
-from kseg.semantic.refine.superpixels import Superpixels, region_means
+from kseg.semantic.refine.superpixels import Superpixels
 
 UNARIES = ("exp", "log")
 # By how much the chosen class leads in log-probability where the network had a tie.

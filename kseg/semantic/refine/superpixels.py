@@ -10,18 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kseg.checks import check_choice
 from kseg.errors import require
+from kseg.segments.labels import Labels, region_means
 from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import EXTRA, checked
 from kseg.semantic.refine.scores import Floats, Image, check_sizes
 
 METHODS = ("felzenszwalb", "slic")
 POOLS = ("mean", "majority")
-
-Labels = NDArray[np.intp]
 
 
 class Superpixels:
@@ -82,19 +80,6 @@ class Superpixels:
                 image, scale=self.scale, sigma=self.sigma, min_size=self.min_size
             )
         return np.unique(labels, return_inverse=True)[1].reshape(image.shape[:2])
-
-
-def region_sums(values: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Return float64 `(regions, C)`: the sum of `values` `(H, W, C)` over the pixels of each region."""
-    flat = labels.ravel()
-    count = int(flat.max()) + 1
-    channels = values.reshape(flat.size, -1).T
-    return np.stack([np.bincount(flat, weights=channel, minlength=count) for channel in channels], axis=1)
-
-
-def region_means(values: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Return float64 `(regions, C)`: the mean of `values` `(H, W, C)` over the pixels of each region."""
-    return region_sums(values, labels) / np.bincount(labels.ravel())[:, None]
 
 
 class SuperpixelPooling:

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from kseg.checks import check_choice
 from kseg.errors import UsageError
+from kseg.segments.labels import Labels, region_sums
+from kseg.segments.tree import LINKAGES, SegmentTree
 from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.scores import Floats, Image, check_sizes
-from kseg.semantic.refine.superpixels import Labels, Superpixels, region_sums
-from kseg.semantic.refine.tree import LINKAGES, SegmentTree, build_tree, entropy, optimal_cover
+from kseg.semantic.refine.superpixels import Superpixels
+from kseg.semantic.refine.tree import build_tree, entropy, optimal_cover
 
 if TYPE_CHECKING:
     from kseg.semantic.refine.segment_classifier import SegmentClassifier
@@ -31,8 +33,6 @@ class TreeCover:
     A segment's histogram is what a classifier says of its features (the paper; `train_segment_classifier`
     makes one), or, without a classifier, the mean of the network's distributions over it. That mean
     is confident wherever one class fills most of a segment, so small objects go under in large ones.
-
-    Time grows faster than the number of superpixels: 250 take 0.1 s, 7,500 take 17 s.
 
     Args:
         classifier: a file of `train_segment_classifier`, or one that is open; default: none.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.semantic.refine.scores import Floats, Image
-from kseg.semantic.refine.superpixels import Labels
+from kseg.segments.labels import Labels
 
 Doubles = NDArray[np.float64]
+# Of the values (P, ...) on this side and on the other side of a border: one number for each pair, (P,).
+Measure = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,7 @@ class Borders:
     Args:
         edges: intp `(E, 2)`: the two regions, the smaller id first, each pair once.
         pair_edge: intp `(P,)`: for each pair of neighbouring pixels across a border, its edge.
-        contrast: float64 `(P,)`: Euclidean distance of the colours of these two pixels, channels in 0-1: from
-            0 (equal) to sqrt(3) (black and white). It is the norm of the image's gradient across the border.
+        contrast: float64 `(P,)`: what was measured at each of these pairs; see `borders`.
     """
 
     edges: NDArray[np.intp]
@@ -42,12 +44,21 @@ class Borders:
         return self.sums(values) / self.length
 
 
-def borders(labels: Labels, image: Image | Floats) -> Borders:
+def color_distance(here: NDArray[Any], there: NDArray[Any]) -> NDArray[Any]:
+    """Return the Euclidean distance of colours `(P, 3)` in 0-255, channels taken as 0-1.
+
+    From 0 (equal) to sqrt(3) (black and white): the norm of the image's gradient across the border.
+    """
+    return np.sqrt(np.square((here - there) / 255).sum(axis=-1))
+
+
+def borders(labels: Labels, values: NDArray[Any], measure: Measure = color_distance) -> Borders:
     """Find the borders between regions, over the four neighbours of every pixel.
 
     Args:
         labels: region ids `(H, W)`, 0 to n-1.
-        image: uint8 or float `(H, W, 3)` in 0-255.
+        values: `(H, W, ...)`: what is measured across the borders, an image for example; taken as float64.
+        measure: makes one number of the values of two neighbouring pixels.
     """
     count = int(labels.max()) + 1
     keys, contrasts = [], []
@@ -56,8 +67,7 @@ def borders(labels: Labels, image: Image | Floats) -> Borders:
         across = one != other
         low, high = np.minimum(one, other)[across], np.maximum(one, other)[across]
         keys.append(low * count + high)
-        here, there = (part[across].astype(np.float64) for part in _shifted(image, axis))
-        contrasts.append(np.sqrt(np.square((here - there) / 255).sum(axis=-1)))
+        contrasts.append(measure(*(part[across].astype(np.float64) for part in _shifted(values, axis))))
     unique, pair_edge = np.unique(np.concatenate(keys), return_inverse=True)
     edges = np.stack(np.divmod(unique, count), axis=1)
     return Borders(edges, pair_edge, np.concatenate(contrasts))

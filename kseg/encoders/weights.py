@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kseg.encoders.applications import base_model
-from kseg.encoders.registry import Encoder, Packaged
+from kseg.encoders.registry import ENCODERS, Encoder, Packaged
 from kseg.encoders.stack import Stack
 from kseg.errors import ArtefactError, DataError, MissingExtraError, UsageError
 from kseg.keras_file import count_weights, load_network
@@ -37,9 +37,8 @@ def layer_weights(
         DataError: the weights cannot be found, read or downloaded.
         MissingExtraError: the package that carries them is not installed.
     """
-    packaged = encoder.packaged.get(str(weights))
-    if packaged is not None:
-        return packaged.read(_installed(packaged, f"the '{weights}' weights of {key}"))
+    if str(weights) in encoder.packaged:
+        return packaged_weights(key, str(weights))
     if weights == "imagenet":
         return _by_name(_pretrained(encoder, stack.width))
     path = Path(weights)  # type: ignore[arg-type]
@@ -56,6 +55,23 @@ def layer_weights(
             )
         return encoder.state_dict(path)
     return _by_name(_from_file(key, encoder, stack, path, options))
+
+
+def packaged_weights(key: str, name: str) -> Mapping[str, list[np.ndarray]]:
+    """Return all arrays, by layer name, of published weights that a package carries.
+
+    A package may hold more than the encoder: HED's side outputs lie beside VGG-16's convolutions.
+
+    Args:
+        key: the encoder's name, one of `names()`.
+        name: of its weights, a key of its `packaged`.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        DataError: its file is another one.
+    """
+    packaged = ENCODERS[key].packaged[name]
+    return packaged.read(_installed(packaged, f"the '{name}' weights of {key}"))
 
 
 def _by_name(model: keras.Model) -> dict[str, list[np.ndarray]]:

@@ -5,6 +5,7 @@ the tools that find, build, rebuild and count networks.
 """
 
 from kseg.models.dcgan import DCGANGenerator
+from kseg.models.hed import HED
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -22,6 +23,7 @@ from kseg.models.transfer import transfer
 
 __all__ = [
     "CRFRNN",
+    "HED",
     "LRASPP",
     "N4",
     "DCGANGenerator",

@@ -55,6 +55,43 @@ class SegmentTree:
         order[start[: self.leaves]] = np.arange(self.leaves)
         return order, start, start + count
 
+    def stands(self) -> Doubles:
+        """Return `(2n-1,)`: the strength of the merge that each node goes into; of the last, its own."""
+        until = np.zeros(self.size, np.float64)
+        until[self.children.ravel()] = np.repeat(self.strength, 2)
+        until[-1] = self.strength.max(initial=0)
+        return until
+
+    def cut(self, count: int) -> NDArray[np.intp]:
+        """Return for each leaf its segment when merging stops at `count` segments.
+
+        Segments are numbered from 0 by their first leaf; there are fewer than `count` when the leaves are.
+        """
+        segment = np.arange(self.size)
+        for index in range(self.size - count, self.leaves - 1, -1):
+            segment[self.children[index - self.leaves]] = segment[index]
+        _, first, place = np.unique(segment[: self.leaves], return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[place]
+
+    def neighbours(self, edges: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return intp `(P, 2)`: all pairs of nodes that touch and are there at one time.
+
+        Args:
+            edges: pairs of leaves that touch, `(E, 2)`; see `kseg.segments.borders.Borders`.
+        """
+        near: list[set[int]] = [set() for _ in range(self.size)]
+        pairs = edges.tolist()
+        for one, other in pairs:
+            near[one].add(other)
+            near[other].add(one)
+        for index, (one, other) in enumerate(self.children.tolist(), self.leaves):
+            near[index] = (near[one] | near[other]) - {one, other}
+            for neighbour in sorted(near[index]):
+                near[neighbour] -= {one, other}
+                near[neighbour].add(index)
+                pairs.append([neighbour, index])
+        return np.array(pairs, np.intp).reshape(-1, 2)
+
 
 def merge(leaves: int, found: Borders, linkage: str = "average") -> SegmentTree:
     """Merge regions, those with the faintest border first, until one segment is left.

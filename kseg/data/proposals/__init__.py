@@ -1,8 +1,11 @@
-"""Object proposals from a picture alone: boxes that may hold an object, from OpenCV's contrib modules.
+"""Object proposals from a picture alone: boxes, or regions with masks, that may hold an object.
 
-No network is asked. What a predictor makes of proposals: `kseg.semantic.inference.proposal_predictor`.
+Selective search and edge boxes come from OpenCV's contrib modules; regions and, where asked for, edge boxes
+stand on a boundary map, that of the HED network or of colours. What a predictor makes of proposals:
+`kseg.semantic.inference.proposal_predictor`.
 """
 
-from kseg.data.proposals.searching import METHODS, Propose, Proposer, checked, propose, proposer
+from kseg.data.proposals.found import Proposals
+from kseg.data.proposals.searching import METHODS, Propose, Proposer, checked, find, propose, proposer
 
-__all__ = ["METHODS", "Propose", "Proposer", "checked", "propose", "proposer"]
+__all__ = ["METHODS", "Proposals", "Propose", "Proposer", "checked", "find", "propose", "proposer"]

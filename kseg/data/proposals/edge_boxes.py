@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.boxes import Boxes, clipped
+from kseg.boxes import clipped
+from kseg.data.proposals.boundaries import Boundaries
 from kseg.data.proposals.contrib import ximgproc
+from kseg.data.proposals.found import Proposals
 from kseg.errors import DataError
 
 # As many as Noh et al. (ICCV 2015) rank per image.
@@ -19,6 +21,8 @@ _MOST_EDGE_BOXES = 2000
 # so that thinned gradients pass OpenCV's thresholds, made for structured forests, at a like share of pixels.
 _EDGE_SIGMA = 2.0
 _EDGE_PERCENTILE = 99.0
+# Smoothing of a boundary map before its normals are taken.
+_BOUNDARY_SIGMA = 1.5
 # What a structured-forest file of OpenCV holds.
 _FOREST_PARTS = ("options", "childs", "featureIds", "thresholds", "edgeBoundaries", "edgeBins")
 _FOREST_NUMBERS = (
@@ -33,14 +37,26 @@ _FOREST_NUMBERS = (
 )
 
 
-def edge_boxes(image: NDArray[np.uint8], model: str | None) -> Boxes:
-    """Return the boxes of a uint8 `(H, W, 3)` RGB image by falling score; see `Proposer` for `model`."""
-    edges, normals = gradient_edges(image) if model is None else _forest_edges(image, model)
-    found, _ = ximgproc().createEdgeBoxes(maxBoxes=_MOST_EDGE_BOXES).getBoundingBoxes(edges, normals)
+def edge_boxes(image: NDArray[np.uint8], model: str | None, find: Boundaries | None = None) -> Proposals:
+    """Return the boxes of a uint8 `(H, W, 3)` RGB image by falling score.
+
+    Args:
+        image: the image.
+        model: file of a structured forest; see `Proposer`.
+        find: boundaries to take in place of gradients; not with `model`.
+    """
+    if model is not None:
+        edges, normals = _forest_edges(image, model)
+    elif find is not None:
+        edges, normals = boundary_edges(find(image))
+    else:
+        edges, normals = gradient_edges(image)
+    found, scores = ximgproc().createEdgeBoxes(maxBoxes=_MOST_EDGE_BOXES).getBoundingBoxes(edges, normals)
     left, top, width, height = np.asarray(found, np.int32).reshape(-1, 4).T
     # OpenCV's port counts pixels from 1, and its boxes end on their last pixel.
     boxes = np.stack([top - 1, left - 1, top + height, left + width], axis=1)
-    return clipped(boxes, (image.shape[0], image.shape[1]))
+    boxes = clipped(boxes, (image.shape[0], image.shape[1]))
+    return Proposals(boxes=boxes, scores=np.asarray(scores, np.float32).reshape(-1))
 
 
 def gradient_edges(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -53,19 +69,36 @@ def gradient_edges(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArr
     length = np.hypot(across, down)
     unit = np.maximum(length, 1e-6)
     strength = np.minimum(length / max(float(np.percentile(length, _EDGE_PERCENTILE)), 1e-6), 1)
-    rows, columns = np.indices(length.shape, np.float32)
+    ridge = _ridge(length, across / unit, down / unit)
+    return np.where(ridge, strength, 0).astype(np.float32), np.mod(np.arctan2(down, across), np.pi)
+
+
+def boundary_edges(strength: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return a boundary map thinned to its ridges, `(H, W)`, and the direction 0-π of the boundary's normal.
+
+    The normal is the direction in which the smoothed map is bent downwards most.
+    """
+    smooth = np.asarray(cv2.GaussianBlur(strength, (0, 0), _BOUNDARY_SIGMA))
+    xx, yy, xy = (np.asarray(cv2.Sobel(smooth, cv2.CV_32F, *order)) for order in ((2, 0), (0, 2), (1, 1)))
+    normals = np.mod((np.arctan2(2 * xy, xx - yy) + np.pi) / 2, np.pi).astype(np.float32)
+    ridge = _ridge(smooth, np.cos(normals), np.sin(normals))
+    return np.where(ridge, strength, 0).astype(np.float32), normals
+
+
+def _ridge(height: NDArray[Any], across: NDArray[Any], down: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a map is no lower than a pixel further along unit vectors (across, down), both ways."""
+    rows, columns = np.indices(height.shape, np.float32)
     sides = [
         cv2.remap(
-            length,
-            columns + way * across / unit,
-            rows + way * down / unit,
+            height,
+            columns + way * across,
+            rows + way * down,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
         for way in (1, -1)
     ]
-    ridge = (length >= sides[0]) & (length >= sides[1])
-    return np.where(ridge, strength, 0).astype(np.float32), np.mod(np.arctan2(down, across), np.pi)
+    return (height >= sides[0]) & (height >= sides[1])
 
 
 def _forest_edges(image: NDArray[np.uint8], model: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Finding the boxes of an image by either method, at a bounded size."""
+"""Finding the proposals of an image by any method, at a bounded size."""
 
 from __future__ import annotations
 
@@ -10,35 +10,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.boxes import Boxes, scaled, sides
+from kseg.boxes import Boxes, sides
+from kseg.data.proposals.boundaries import check_detector, default_detector, detector
 from kseg.data.proposals.contrib import ximgproc
 from kseg.data.proposals.edge_boxes import edge_boxes
+from kseg.data.proposals.found import Proposals
+from kseg.data.proposals.regions import regions
 from kseg.data.proposals.selective_search import selective_search
 from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError, did_you_mean
 
-METHODS = ("selective-search", "edge-boxes")
+METHODS = ("selective-search", "edge-boxes", "regions")
+# As many regions as edge boxes.
+_MOST_REGIONS = 2000
 
 Propose = Callable[[NDArray[np.uint8]], Boxes]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposer:
-    """Finds all boxes of an image, the most promising first: `proposer(image)`.
+    """Finds all proposals of an image, the most promising first: `proposer.find(image)`.
+
+    Called like a function it gives their boxes alone.
 
     Args:
-        method: `"selective-search"` (regions that merge by colour, texture, size and fill) or `"edge-boxes"`
-            (boxes that hold whole contours).
+        method: `"selective-search"` (regions that merge by colour, texture, size and fill), `"edge-boxes"`
+            (boxes that hold whole contours) or `"regions"` (superpixels of a boundary map that merge, with
+            their masks; at most 2000).
         quality: selective search in five colour spaces instead of two: more boxes, and several times slower.
         max_side: larger images are searched in a copy whose longer side has this many pixels. Default 500,
             the size of the images that both methods were made for.
         seed: of selective search's order; see `propose`.
         edge_model: file of a structured-forest edge detector (OpenCV's `model.yml.gz`) for edge boxes, as in
             the paper. Default: gradients of the smoothed Lab image, thinned to ridges, which need no file.
+        boundaries: `"hed"` (the HED network, of the extra `pretrained`) or `"color"` (gradients of the
+            smoothed Lab image), for regions and edge boxes. Default: for regions HED where it is installed,
+            else colour; for edge boxes what `edge_model` says.
 
     Raises:
         UsageError: if an argument is unknown, out of range, or not for this method.
-        MissingExtraError: if OpenCV was installed without its contrib modules.
+        MissingExtraError: if OpenCV was installed without its contrib modules, or a library of the method is
+            missing.
     """
 
     method: str = "selective-search"
@@ -46,6 +58,7 @@ class Proposer:
     max_side: int = 500
     seed: int = 0
     edge_model: str | None = None
+    boundaries: str | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -65,10 +78,33 @@ class Proposer:
             raise UsageError(f"Argument `quality` is for selective-search. Received: method={self.method!r}")
         if self.edge_model is not None and not os.path.isfile(self.edge_model):
             raise UsageError(f"Argument `edge_model`: there is no file '{self.edge_model}'")
-        ximgproc()
+        self._settle_boundaries()
+        if self.method != "regions":
+            ximgproc()
+
+    def _settle_boundaries(self) -> None:
+        if self.boundaries is not None:
+            check_detector(self.boundaries)
+            if self.method == "selective-search" or self.edge_model is not None:
+                given = "edge_model" if self.edge_model is not None else f"method={self.method!r}"
+                raise UsageError(
+                    "Argument `boundaries` is for regions, and for edge boxes without edge_model. "
+                    f"Received: {given}"
+                )
+        elif self.method == "regions":
+            object.__setattr__(self, "boundaries", default_detector())
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
-        """Return int32 `(N, 4)` boxes inside the uint8 `(H, W, 3)` RGB image; N may be 0.
+        """Return the int32 `(N, 4)` boxes that `find` finds, those of regions each once; N may be 0."""
+        found = self.find(image)
+        if not found.has_masks:
+            return found.boxes
+        # Two regions may fill one box.
+        _, first = np.unique(found.boxes, axis=0, return_index=True)
+        return found.boxes[np.sort(first)]
+
+    def find(self, image: NDArray[np.uint8]) -> Proposals:
+        """Return the proposals of a uint8 `(H, W, 3)` RGB image, in its pixels; there may be none.
 
         Raises:
             UsageError: if the image is not uint8 RGB.
@@ -82,42 +118,60 @@ class Proposer:
         size = (image.shape[0], image.shape[1])
         if max(size) > self.max_side:
             image = resize_image(image, fitted_size(size, (self.max_side, self.max_side)))
+        boundaries = None if self.boundaries is None else detector(self.boundaries)
         if self.method == "selective-search":
-            boxes = selective_search(image, self.quality, self.seed)
+            found = selective_search(image, self.quality, self.seed)
+        elif self.method == "edge-boxes":
+            found = edge_boxes(image, self.edge_model, boundaries)
         else:
-            boxes = edge_boxes(image, self.edge_model)
-        return scaled(boxes, (image.shape[0], image.shape[1]), size)
+            assert boundaries is not None
+            found = regions(image, boundaries, _MOST_REGIONS)
+        return found.resized((image.shape[0], image.shape[1]), size)
 
 
-def propose(
-    image: NDArray[np.uint8],
-    method: str = "selective-search",
-    count: int | None = 50,
-    *,
-    quality: bool = False,
-    max_side: int = 500,
-    seed: int = 0,
-    edge_model: str | None = None,
-) -> Boxes:
-    """Return the first `count` boxes (None: all) that may hold an object; the same at every call.
-
-    Edge boxes come by falling score. Selective search has no score: as in its paper, a box's rank is its
-    place in the hierarchy of regions, large ones first, times a random number; OpenCV draws that number anew
-    at each call, so it is drawn here, from `seed`, with the order by area in place of the hierarchy.
+def find(
+    image: NDArray[np.uint8], method: str = "regions", count: int | None = 2000, **options: Any
+) -> Proposals:
+    """Return the first `count` proposals (None: all) of an image, with their masks where the method has them.
 
     Args:
         image: uint8 `(H, W, 3)` RGB.
-        count: most boxes that are returned.
-        method, quality, max_side, seed, edge_model: see `Proposer`.
+        method: one of `METHODS`.
+        count: most proposals that are returned.
+        **options: of `Proposer`: quality, max_side, seed, edge_model, boundaries.
+
+    Example:
+        >>> found = find(image)
+        >>> found.boxes[0], found.mask(0)
+    """
+    _check_count(count)
+    return Proposer(method=method, **options).find(image).first(count)
+
+
+def _check_count(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise UsageError(f"Argument `count` must be at least 1, or None for all. Received: count={count!r}")
+
+
+def propose(
+    image: NDArray[np.uint8], method: str = "selective-search", count: int | None = 50, **options: Any
+) -> Boxes:
+    """Return the first `count` boxes (None: all) that may hold an object; the same at every call.
+
+    Edge boxes and regions come by falling score. Selective search has no score: as in its paper, a box's
+    rank is its place in the hierarchy of regions, large ones first, times a random number; OpenCV draws that
+    number anew at each call, so it is drawn here, from `seed`, with the order by area in place of the
+    hierarchy.
+
+    Args:
+        image, method, count, options: see `find`.
 
     Returns:
         int32 `(N, 4)`, N <= count: `(y0, x0, y1, x1)`, the end exclusive, inside the image. A picture
-        without any contrast has no edge boxes, and one selective-search box, itself.
+        without any contrast has no edge boxes, and one selective-search box or region, itself.
     """
-    if count is not None and count < 1:
-        raise UsageError(f"Argument `count` must be at least 1, or None for all. Received: count={count!r}")
-    found = Proposer(method=method, quality=quality, max_side=max_side, seed=seed, edge_model=edge_model)
-    return found(image)[:count]
+    _check_count(count)
+    return Proposer(method=method, **options)(image)[:count]
 
 
 def proposer(method: str | Propose, **options: Any) -> Propose:

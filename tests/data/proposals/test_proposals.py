@@ -81,7 +81,7 @@ def test_large_regions_come_early_in_selective_search() -> None:
 def test_a_large_image_is_searched_in_a_smaller_copy(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
 
-    name = "selective_search" if method == "selective-search" else "edge_boxes"
+    name = method.replace("-", "_")
     search = getattr(searching, name)
     monkeypatch.setattr(
         searching, name, lambda image, *rest: seen.append(image.shape) or search(image, *rest)
@@ -118,6 +118,9 @@ def test_a_flat_image_has_no_edge_boxes_and_one_region() -> None:
         ({"edge_model": "forest.yml"}, ["`edge_model`", "edge-boxes"]),
         ({"method": "edge-boxes", "quality": True}, ["`quality`", "selective-search"]),
         ({"method": "edge-boxes", "edge_model": "none.yml"}, ["no file 'none.yml'"]),
+        ({"method": "regions", "boundaries": "het"}, ["`boundaries`", "Did you mean 'hed'?"]),
+        ({"method": "selective-search", "boundaries": "color"}, ["`boundaries`", "selective-search"]),
+        ({"method": "edge-boxes", "boundaries": "color", "edge_model": __file__}, ["without edge_model"]),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], words: list[str]) -> None:
@@ -219,7 +222,7 @@ def test_a_proposer_pickles_and_a_callable_is_taken_as_it_is() -> None:
         proposer(own, quality=True)
 
 
-def test_a_street_gives_boxes_by_both_methods(shared_data: Path) -> None:
+def test_a_street_gives_boxes_by_every_method(shared_data: Path) -> None:
     image = read_image(sorted((shared_data / "camvid" / "images" / "val").glob("*.jpg"))[0])
     for method in METHODS:
         boxes = propose(image, method, count=50, max_side=240)

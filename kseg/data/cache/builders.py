@@ -32,6 +32,7 @@ from tensorflow_datasets.core.utils import tqdm_utils
 
 from kseg import files
 from kseg.data.cache import sealed
+from kseg.data.cache.place import cache_dir
 from kseg.data.ids import check_ids
 from kseg.data.pictures.images import frame_of
 from kseg.data.pictures.orientation import UPRIGHT
@@ -80,12 +81,6 @@ def quiet() -> Iterator[None]:
         web.setLevel(web_level)
         absl_logging.set_verbosity(verbosity)
         tqdm_utils.display_progress_bar(bars)
-
-
-def cache_dir(given: str | os.PathLike[str] | None = None) -> Path:
-    """Return the cache folder: `given`, or `$KSEG_CACHE`, or `~/.cache/kseg`."""
-    chosen = given or os.environ.get("KSEG_CACHE") or "~/.cache/kseg"
-    return files.resolved(chosen)
 
 
 def _mask_dtype(spec: Spec) -> type:

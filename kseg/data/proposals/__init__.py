@@ -7,5 +7,16 @@ stand on a boundary map, that of the HED network or of colours. What a predictor
 
 from kseg.data.proposals.found import Proposals
 from kseg.data.proposals.searching import METHODS, Propose, Proposer, checked, find, propose, proposer
+from kseg.data.proposals.stored import StoredProposer
 
-__all__ = ["METHODS", "Proposals", "Propose", "Proposer", "checked", "find", "propose", "proposer"]
+__all__ = [
+    "METHODS",
+    "Proposals",
+    "Propose",
+    "Proposer",
+    "StoredProposer",
+    "checked",
+    "find",
+    "propose",
+    "proposer",
+]

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.errors import UsageError, did_you_mean, explained_imports
+from kseg.errors import MissingExtraError, UsageError, did_you_mean
 
 # uint8 RGB (H, W, 3) -> float32 (H, W), 0-1.
 Boundaries = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -45,15 +45,25 @@ def color_boundaries(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def default_detector() -> str:
     """Return `"hed"` where the extra `pretrained` is installed, else `"color"`."""
-    return "hed" if all(importlib.util.find_spec(name) for name in _NEEDS) else "color"
+    return "color" if _lacking() else "hed"
+
+
+def _lacking() -> list[str]:
+    return [name for name in _NEEDS if importlib.util.find_spec(name) is None]
 
 
 def check_detector(name: str) -> str:
-    """Return `name` if the table has it.
+    """Return `name` if the table has it and what it takes is installed.
 
     Raises:
-        UsageError: if not, naming the nearest.
+        UsageError: if the table does not have it, naming the nearest.
+        MissingExtraError: if libraries are missing.
     """
+    if name == "hed" and _lacking():
+        raise MissingExtraError(
+            f"Boundaries by HED take {', '.join(_lacking())}, which is not installed. Run: pip install "
+            "\"kseg[train,pretrained]\", or take boundaries='color'"
+        )
     if name not in DETECTORS:
         raise UsageError(
             f"Argument `boundaries` must be one of {', '.join(DETECTORS)}. Received: boundaries={name!r}."
@@ -63,14 +73,9 @@ def check_detector(name: str) -> str:
 
 
 def detector(name: str) -> Boundaries:
-    """Return what finds boundaries.
-
-    Raises:
-        MissingExtraError: if it takes libraries that are not installed.
-    """
+    """Return what finds boundaries; `check_detector` comes first."""
     module, _, function = DETECTORS[name].partition(":")
-    with explained_imports():
-        return getattr(importlib.import_module(module), function)
+    return getattr(importlib.import_module(module), function)
 
 
 @functools.cache

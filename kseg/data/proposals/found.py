@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.boxes import Boxes, of_ids, scaled
+from kseg.boxes import Boxes, of_ids, scaled, sides
 from kseg.data.transforms.resize import resize_mask
 from kseg.errors import UsageError
 
@@ -46,6 +46,36 @@ class Proposals:
         if self.superpixels is None or self.members is None:
             raise UsageError("These proposals are boxes and have no masks. The method 'regions' gives masks")
         return self.members[index][self.superpixels]
+
+    def distinct_boxes(self) -> Boxes:
+        """Return the boxes, each once where proposals have masks: two regions may fill one box."""
+        if not self.has_masks:
+            return self.boxes
+        _, first = np.unique(self.boxes, axis=0, return_index=True)
+        return self.boxes[np.sort(first)]
+
+    def fault(self, size: tuple[int, int]) -> str:
+        """Return what is wrong with these as proposals of an image of `size` (height, width), or ""."""
+        number = len(self.boxes)
+        if self.boxes.dtype != np.int32 or self.boxes.shape != (number, 4):
+            return f"boxes are {self.boxes.dtype} {self.boxes.shape}"
+        if (self.boxes[:, :2] < 0).any() or (self.boxes[:, 2:] > size).any():
+            return "a box lies outside the image"
+        if (sides(self.boxes) <= 0).any():
+            return "a box is empty"
+        if self.scores.dtype != np.float32 or self.scores.shape != (number,):
+            return f"scores are {self.scores.dtype} {self.scores.shape}"
+        if not np.isfinite(self.scores).all() or (np.diff(self.scores) > 0).any():
+            return "scores do not fall"
+        if self.superpixels is None or self.members is None:
+            return ""
+        if self.superpixels.dtype != np.int32 or self.superpixels.shape != size:
+            return f"superpixels are {self.superpixels.dtype} {self.superpixels.shape}"
+        if self.members.ndim != 2 or len(self.members) != number:
+            return f"members are {self.members.shape}"
+        if self.superpixels.min() < 0 or self.superpixels.max() >= self.members.shape[1]:
+            return "a superpixel has no place among the members"
+        return ""
 
     def first(self, count: int | None) -> Proposals:
         """Return the `count` most promising ones; None: all."""

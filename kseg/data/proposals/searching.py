@@ -96,12 +96,7 @@ class Proposer:
 
     def __call__(self, image: NDArray[np.uint8]) -> Boxes:
         """Return the int32 `(N, 4)` boxes that `find` finds, those of regions each once; N may be 0."""
-        found = self.find(image)
-        if not found.has_masks:
-            return found.boxes
-        # Two regions may fill one box.
-        _, first = np.unique(found.boxes, axis=0, return_index=True)
-        return found.boxes[np.sort(first)]
+        return self.find(image).distinct_boxes()
 
     def find(self, image: NDArray[np.uint8]) -> Proposals:
         """Return the proposals of a uint8 `(H, W, 3)` RGB image, in its pixels; there may be none.

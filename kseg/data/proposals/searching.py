@@ -23,6 +23,8 @@ from kseg.errors import UsageError, did_you_mean
 METHODS = ("selective-search", "edge-boxes", "regions")
 # As many regions as edge boxes.
 _MOST_REGIONS = 2000
+# How much a small image is enlarged at most before regions are searched.
+_ENLARGED = 2
 
 Propose = Callable[[NDArray[np.uint8]], Boxes]
 
@@ -39,7 +41,8 @@ class Proposer:
             their masks; at most 2000).
         quality: selective search in five colour spaces instead of two: more boxes, and several times slower.
         max_side: larger images are searched in a copy whose longer side has this many pixels. Default 500,
-            the size of the images that both methods were made for.
+            the size of the images that these methods were made for. Regions are searched in an enlarged copy
+            of smaller images, up to twice their size: a boundary map is blurred by some pixels.
         seed: of selective search's order; see `propose`.
         edge_model: file of a structured-forest edge detector (OpenCV's `model.yml.gz`) for edge boxes, as in
             the paper. Default: gradients of the smoothed Lab image, thinned to ridges, which need no file.
@@ -111,8 +114,9 @@ class Proposer:
                 f"Received: {image.dtype} {image.shape}"
             )
         size = (image.shape[0], image.shape[1])
-        if max(size) > self.max_side:
-            image = resize_image(image, fitted_size(size, (self.max_side, self.max_side)))
+        least = _ENLARGED * max(size) if self.method == "regions" else max(size)
+        side = min(self.max_side, least)
+        image = resize_image(image, fitted_size(size, (side, side)))
         boundaries = None if self.boundaries is None else detector(self.boundaries)
         if self.method == "selective-search":
             found = selective_search(image, self.quality, self.seed)

@@ -10,6 +10,9 @@ from keras import ops
 from kseg.checks import whole
 from kseg.layers.detection.regions import tent
 
+# Rows and columns of a true mask on the grid of its box.
+TRUE_SIDE = 56
+
 
 @keras.saving.register_keras_serializable(package="kseg")
 class MaskTargets(keras.layers.Layer):

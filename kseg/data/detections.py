@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,7 +100,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, chosen: Sequence[int] | NDArray[np.integer] | slice) -> Detections:
+    def __getitem__(self, chosen: Sequence[int] | NDArray[Any] | slice) -> Detections:
         """Return some of the detections, by rising indices."""
         indices = np.arange(len(self))[chosen]
         return Detections(

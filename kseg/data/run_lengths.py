@@ -108,7 +108,7 @@ class Masks:
     def __len__(self) -> int:
         return len(self.runs)
 
-    def __getitem__(self, chosen: Sequence[int] | NDArray[np.integer] | slice) -> Masks:
+    def __getitem__(self, chosen: Sequence[int] | NDArray[Any] | slice) -> Masks:
         """Return some of the masks, in the order asked for."""
         indices = np.arange(len(self))[chosen]
         return Masks(tuple(self.runs[index] for index in indices), self.size)

@@ -105,6 +105,22 @@ class Masks:
                 found[identity - 1] = _of_edges(edges[low:high].reshape(-1), size)
         return cls(tuple(found), size)
 
+    @classmethod
+    def from_regions(cls, superpixels: NDArray[np.integer], members: NDArray[np.bool_]) -> Masks:
+        """Encode unions of superpixels.
+
+        Args:
+            superpixels: ids 0 to S - 1 (H, W).
+            members: bool (N, S): which superpixels each mask is made of.
+        """
+        size = superpixels.shape[0], superpixels.shape[1]
+        flat = np.ascontiguousarray(superpixels.T).reshape(-1)
+        # Masks change where the superpixel does, and nowhere else.
+        places = np.flatnonzero(np.diff(flat, prepend=-1) != 0)
+        ids, ends = flat[places], np.append(places, flat.size)
+        changes = (np.flatnonzero(np.diff(row[ids], prepend=False, append=False)) for row in members)
+        return cls(tuple(_of_edges(ends[change], size) for change in changes), size)
+
     def __len__(self) -> int:
         return len(self.runs)
 

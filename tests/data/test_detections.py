@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -68,3 +71,14 @@ def test_arrays_of_another_kind_are_refused() -> None:
         Detections(whole.boxes, whole.scores.astype(np.float64), whole.classes, whole.masks)
     with pytest.raises(UsageError, match="falling"):
         Detections(whole.boxes, whole.scores[::-1], whole.classes, whole.masks)
+
+
+def test_the_light_install_makes_and_reads_them() -> None:
+    """Where a finished file is run, there is no pycocotools."""
+    code = (
+        "import sys; sys.modules['pycocotools'] = None; import numpy as np; from kseg.data import Detections\n"
+        "found = Detections.from_masks([np.eye(3, dtype=bool)], [1], [1], (3, 3))\n"
+        "print(found.mask(0).sum(), found.masks.crop(0)[1].shape, found.boxes.tolist(), 'keras' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "3 (3, 3) [[0.0, 0.0, 3.0, 3.0]] False\n"

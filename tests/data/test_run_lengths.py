@@ -55,6 +55,14 @@ def test_layers_hold_the_same_masks(masks: np.ndarray) -> None:
     assert [runs.tolist() for runs in found.runs] == [runs.tolist() for runs in wanted.runs]
 
 
+@settings(deadline=None)
+@given(arrays.arrays(np.int32, SIZES, elements=st.integers(0, 4)), arrays.arrays(bool, (3, 5)))
+def test_unions_of_superpixels(superpixels: np.ndarray, members: np.ndarray) -> None:
+    found = Masks.from_regions(superpixels, members)
+    wanted = Masks.from_masks([row[superpixels] for row in members], superpixels.shape)
+    assert [runs.tolist() for runs in found.runs] == [runs.tolist() for runs in wanted.runs]
+
+
 def test_crops_are_cut_off_at_the_image() -> None:
     crop = np.array([[1, 0, 1], [1, 1, 1]], bool)
     boxes = np.array([[-1, 2, 1, 5], [1, -2, 3, 1], [8, 8, 10, 11]])

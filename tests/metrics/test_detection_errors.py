@@ -6,7 +6,7 @@ import numpy as np
 import objects
 
 from kseg.data.detections import Detections
-from kseg.metrics.instances.errors import VERDICTS, count_errors, verdicts
+from kseg.metrics.instances.errors import VERDICTS, count_errors, judged, verdicts
 
 CAT, DOG, COW = 1, 2, 3
 TRUTH = objects.sample(
@@ -40,6 +40,17 @@ def test_each_kind() -> None:
     assert [VERDICTS[index] for index in found] == [name for name, _, _ in FOUND]
     # The dog; the cat is covered, and a crowd is nothing to miss.
     assert missed.tolist() == [False, True, False]
+
+
+def test_verdicts_on_one_image_by_name_and_id() -> None:
+    found, missed = judged(TRUTH.instances, detections())
+    assert (found, missed.tolist()) == ([name for name, _, _ in FOUND], [2])
+    nothing = Detections.from_masks([], [], [], objects.SIZE)
+    found, missed = judged(TRUTH.instances, nothing)
+    assert (found, missed.tolist()) == ([], [1, 2])
+    # An object without a pixel keeps its id and is not missed.
+    hidden = objects.sample("x", [np.zeros(objects.SIZE, bool), objects.square(0, 0, 5, 5)], [CAT, CAT])
+    assert judged(hidden.instances, nothing)[1].tolist() == [2]
 
 
 def test_counts_per_class_of_the_detections_that_count() -> None:

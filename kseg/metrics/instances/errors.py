@@ -23,8 +23,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.data.detections import Detections
+from kseg.data.instances import Instances
 from kseg.metrics.instances.region_ap import matches
-from kseg.metrics.instances.scene import Scene
+from kseg.metrics.instances.scene import Found, Scene, Truth
 
 VERDICTS = ("correct", "duplicate", "crowd", "mislocalised", "wrong_class", "background")
 ENOUGH, LEAST = 0.5, 0.1
@@ -58,6 +60,14 @@ def verdicts(scene: Scene, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64]
     missed = ~crowd
     missed[covered[covered >= 0]] = False
     return np.argmax(reasons, axis=0), missed
+
+
+def judged(instances: Instances, detections: Detections) -> tuple[list[str], NDArray[np.int32]]:
+    """Return the verdict on each detection of an image, and the ids of the objects that are missed."""
+    size = instances.layers.shape[1], instances.layers.shape[2]
+    scene = Scene("", size, Truth.of(instances), Found.of(detections, len(detections)))
+    found, missed = verdicts(scene, np.ones(len(detections), bool))
+    return [VERDICTS[index] for index in found], instances.ids()[missed]
 
 
 def count_errors(

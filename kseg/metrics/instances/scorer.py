@@ -14,7 +14,7 @@ from kseg.errors import DataError, UsageError
 from kseg.metrics.instances.coco import AREAS, CocoTable, coco_table
 from kseg.metrics.instances.errors import ENOUGH, VERDICTS, count_errors
 from kseg.metrics.instances.region_ap import matches, region_curves
-from kseg.metrics.instances.scene import Found, Scene, Truth, encoded, of_size, shares
+from kseg.metrics.instances.scene import By, Found, Scene, Truth, encoded, of_size, shares
 
 # nuclei has images with 375 objects; COCO's own 100 would cut them off.
 MOST = 400
@@ -31,8 +31,9 @@ class InstanceScorer:
       on): areas of masks. `ar`: the mean recall. `box_ap` and so on: of boxes.
     - `apr50`, `apr70`, `apr_vol`: AP^r by the protocol of SDS, see `region_ap`; means over classes.
 
-    All are in 0..1, None where there is no object that counts. COCO's own files say areas and boxes of
-    polygons; here both are those of the painted masks. Objects without a pixel do not count.
+    All are in 0..1, None where there is no object that counts. Areas and boxes of objects are those of their
+    painted masks, not the numbers beside the polygons of a COCO file: its boxes can be some tenths of a pixel
+    larger. Objects without a pixel do not count, and crowds are neither hit nor miss.
 
     Args:
         classes: names with the background first, as `spec.classes` of instance data.
@@ -168,6 +169,11 @@ class InstanceScorer:
         sure, other_sure = (found.scores >= self.confident for found in (one, other))
         total = int(sure.sum() + other_sure.sum())
         return (int((partner[sure] >= 0).sum() + met[other_sure].sum()), total) if total else (1, 1)
+
+    def region_ap(self, above: float = 0.5, by: By = "mask") -> dict[str, float | None]:
+        """Return AP^r of each class at any IoU, or AP^b, the same of boxes; None where there is no object."""
+        curves = region_curves(self._sorted(), len(self.classes), by)
+        return {name: curve.ap(above) for name, curve in zip(self.classes[1:], curves, strict=True)}
 
     def errors(self, *, at_least: float = -np.inf, best: int | None = None) -> dict[str, Any]:
         """Return what kind of errors detections are, as `kseg.metrics.instances.errors` defines them.

@@ -7,13 +7,20 @@ are real.
 
 from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
+from kseg.layers.detection.masks import MaskTargets
 from kseg.layers.detection.matching import Sample, match
+from kseg.layers.detection.proposals import Detections, Proposals
+from kseg.layers.detection.pyramid import PyramidRoIAlign
 from kseg.layers.detection.regions import RoIAlign, RoIWarp
 from kseg.layers.detection.suppression import NonMaximumSuppression
 
 __all__ = [
     "Anchors",
+    "Detections",
+    "MaskTargets",
     "NonMaximumSuppression",
+    "Proposals",
+    "PyramidRoIAlign",
     "RoIAlign",
     "RoIWarp",
     "Sample",

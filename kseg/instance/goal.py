@@ -1,4 +1,4 @@
-"""What a training asks of instance segmentation: how many objects an image has. Losses lie inside the networks."""
+"""What a training asks of instance segmentation: the number of objects. Losses lie inside the networks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _instances(sample: Any, split: str) -> Instances:
     found: Instances | None = sample.instances
     if found is None:
         raise DataError(
-            f"Sample '{sample.name}' of split '{split}' has no instances: this data holds a class for each pixel. "
-            "Instance networks need COCO's instances_SPLIT.json, or masks of ids (`truth` in classes.json)"
+            f"Sample '{sample.name}' of split '{split}' has no instances: this data holds a class for each "
+            "pixel. Instance networks need COCO's instances_SPLIT.json, or masks of ids (`truth` in "
+            "classes.json)"
         )
     return found

@@ -32,9 +32,9 @@ INSIDE = 0.5
 class InstancePredictor:
     """Find the objects of images of any size with a network in memory or any model file that kseg wrote.
 
-    The Spec's resize rule says how an image meets the network's size: `"none"` runs native pixels (small images
-    are padded, large ones are seen through windows that overlap, and what two windows see is one object),
-    `"stretch"` resizes both sides, `"fit"` keeps the aspect ratio and pads.
+    The Spec's resize rule says how an image meets the network's size: `"none"` runs native pixels (small
+    images are padded, large ones are seen through windows that overlap, and what two windows see is one
+    object), `"stretch"` resizes both sides, `"fit"` keeps the aspect ratio and pads.
 
     Args:
         model_or_path: a Keras model with `.spec`, a runtime, or the path of a model file.
@@ -97,7 +97,9 @@ class InstancePredictor:
         size = image.shape[:2]
         fill = fill_color(self.spec.normalization)
         seen = list(windows(image, self.size, self.resize, self.overlap, fill))
-        found: dict[str, list[NDArray[Any]]] = {name: [] for name in (BOXES, SCORES, CLASSES, MASKS, "window")}
+        found: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in (BOXES, SCORES, CLASSES, MASKS, "window")
+        }
         for number, (window, given) in enumerate(zip(seen, self._run(seen), strict=True)):
             boxes, counts = in_image(window, given[BOXES], given[SCORES], size)
             found[BOXES].append(boxes)
@@ -155,7 +157,7 @@ def pasted(
 
 
 def _weights(centres: NDArray[Any], low: float, high: float, cells: int) -> NDArray[np.float32]:
-    """Return `(pixels, cells)`: the bilinear weights of a grid over `low`..`high` at pixel centres; 0 outside."""
+    """Return `(pixels, cells)`: bilinear weights of a grid over `low`..`high` at pixel centres; 0 outside."""
     share = (centres - low) / max(high - low, 1e-6)
     places = np.clip(share * cells - 0.5, 0, cells - 1)
     tent = np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0)

@@ -19,9 +19,9 @@ class InstanceTarget:
         most: rows. Of more objects the largest are taken.
 
     Returns:
-        `true_boxes` float32 `(most, 4)`, `true_classes` int32 `(most,)`, `true_objects` and `true_crowds` float32
-        `(most,)`: 1 in rows that are an object or a crowd; `true_masks` uint8 `(most, 56, 56)`: 0 or 1 on a grid over
-        each box.
+        `true_boxes` float32 `(most, 4)`, `true_classes` int32 `(most,)`, `true_objects` and `true_crowds`
+        float32 `(most,)`: 1 in rows that are an object or a crowd; `true_masks` uint8 `(most, 56, 56)`: 0 or
+        1 on a grid over each box.
     """
 
     needs_instances: ClassVar[bool] = True

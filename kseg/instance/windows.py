@@ -1,4 +1,4 @@
-"""Windows of the network's size over an image of any size, and the objects of all windows as those of the image."""
+"""Windows of the network's size over an image of any size, and their objects as those of the image."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def windows(
     Args:
         image: uint8 (H, W, 3).
         size: of the network.
-        resize: `"none"`: native pixels, in as many windows as it takes; `"stretch"` and `"fit"`: the whole image in
-            one.
+        resize: `"none"`: native pixels, in as many windows as it takes; `"stretch"` and `"fit"`: the whole
+            image in one.
         overlap: share of a window that neighbours have in common.
         fill: colour of what is padded.
     """
@@ -75,8 +75,8 @@ def windows(
 def in_image(window: Window, boxes: Floats, scores: Floats, image: Size) -> tuple[Floats, NDArray[np.bool_]]:
     """Return the boxes `(D, 4)` of a window in pixels of the image, cut to it, and which of them count.
 
-    What an inner border of the window cuts does not: a neighbour sees the whole, unless it is larger than what
-    both share; then nobody does, and the cut one stays.
+    What an inner border of the window cuts does not: a neighbour sees the whole, unless it is larger than
+    what both share; then nobody does, and the cut one stays.
     """
     sides = window.pixels.shape[:2]
     at_border = [

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, clip, decode, sides
-from kseg.layers.detection.suppression import NonMaximumSuppression
+from kseg.layers.detection.suppression import suppressed
 
 
 def _best(scores: Any, count: int, *values: Any) -> tuple[Any, ...]:
@@ -56,7 +56,6 @@ class Proposals(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.before, self.keep, self.threshold, self.least_side = before, keep, threshold, least_side
         self.steps = steps
-        self.suppress = NonMaximumSuppression(threshold, keep, steps=steps, name="suppress")
 
     def compute_output_spec(self, image: Any, logits: Any, numbers: Any, anchors: Any) -> tuple:
         batch = image.shape[0]
@@ -77,7 +76,7 @@ class Proposals(keras.layers.Layer):
             boxes.append(box)
             levels.append(ops.zeros_like(score) + level)
         every, score, level = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-        indices, real = self.suppress(every, score, level)
+        indices, real = suppressed(every, score, level, self.threshold, self.keep, steps=self.steps)
         found = ops.take_along_axis(every, indices[..., None], axis=1)
         return found * real[..., None], real
 
@@ -116,7 +115,6 @@ class Detections(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.keep, self.threshold, self.least_score = keep, threshold, least_score
         self.before, self.steps = before, steps
-        self.suppress = NonMaximumSuppression(threshold, keep, steps=steps, name="suppress")
 
     def compute_output_spec(self, image: Any, proposals: Any, real: Any, logits: Any, numbers: Any) -> tuple:
         batch = image.shape[0]
@@ -137,7 +135,9 @@ class Detections(keras.layers.Layer):
         rows = ops.concatenate([boxes, labels[..., None]], axis=-1)
         best, rows = _best(ops.reshape(scores, (-1, pairs)), looked_at, ops.reshape(rows, (-1, pairs, 5)))
         best = ops.where(best >= self.least_score, best, 0.0)
-        indices, kept = self.suppress(rows[..., :4], best, rows[..., 4])
+        indices, kept = suppressed(
+            rows[..., :4], best, rows[..., 4], self.threshold, self.keep, steps=self.steps
+        )
         rows = ops.take_along_axis(rows, indices[..., None], axis=1) * kept[..., None]
         found = ops.take_along_axis(best, indices, axis=1) * kept
         return rows[..., :4], found, ops.cast(rows[..., 4], "int32")

@@ -18,5 +18,5 @@ def check_foreign(network: keras.Model) -> None:
     if len(network.inputs) != 1 or sorted(given) != sorted(names):
         raise UsageError(
             f"kseg.save writes instance networks that turn an image into {', '.join(names)}, by name. "
-            f"Received: '{network.name}' with {len(network.inputs)} inputs and outputs {given or 'without names'}"
+            f"Received: '{network.name}', {len(network.inputs)} inputs and outputs {given or 'without names'}"
         )

@@ -74,8 +74,10 @@ def _box_head(filters: int, hidden: int, num_classes: int) -> Callable[[Any, lis
     """Return what gives logits `(B, N, C)` and numbers `(B, N, C, 4)` of boxes `(B, N, 4)`."""
     align = PyramidRoIAlign(BOX_BINS, STRIDES[:-1], name="box_align")
     dense = [layers.Dense(hidden, activation="relu", name=f"box_hidden{index}") for index in (1, 2)]
+    # Fast R-CNN, section 2.3: deviations of 0.01 and 0.001.
+    rough = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     small = keras.initializers.RandomNormal(stddev=0.001, seed=0)
-    score = layers.Dense(num_classes, dtype="float32", name="box_score")
+    score = layers.Dense(num_classes, kernel_initializer=rough, dtype="float32", name="box_score")
     move = layers.Dense(4 * num_classes, kernel_initializer=small, dtype="float32", name="box_move")
     flat, split = layers.Reshape((-1, BOX_BINS * BOX_BINS * filters)), layers.Reshape((-1, num_classes, 4))
 

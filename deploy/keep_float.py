@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from kseg.errors import UsageError, require
+from kseg.errors import UsageError
 from kseg.spec import Spec
 
 # Far beyond any list of layers; RE2 itself bounds what a pattern may unfold to.
@@ -20,11 +18,11 @@ class Pattern:
 
     Raises:
         UsageError: if it is empty, too long, or no pattern of RE2.
-        MissingExtraError: if google-re2 is not installed.
     """
 
     def __init__(self, text: str, argument: str = "keep_float") -> None:
-        re2: Any = require("re2", "int8")
+        import re2
+
         if not isinstance(text, str) or not text:
             raise UsageError(
                 f"Argument `{argument}` must be a regular expression with something in it: '.' for every "

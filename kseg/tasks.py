@@ -1,4 +1,4 @@
-"""The one table of tasks: what a network is trained for. Semantic segmentation is the first row.
+"""The one table of tasks: what a network is trained for. Semantic and instance segmentation are its rows.
 
 A row names its parts as `"module:name"`, and they are imported at their use: this table lies on the ground
 floor, the parts lie where their libraries are. No other room asks which task a model has: it takes the row
@@ -289,3 +289,24 @@ register(
         page="kseg.semantic.report_page:page",
     )
 )  # fmt: skip
+register(
+    Task(
+        name="instance",
+        headline="ap",
+        label="AP",
+        title="mask AP",
+        part_label="AP",
+        agreed="{share} of the objects of score 0.5 and more found by both",
+        scored="COCO's AP over all images of {splits}, at original size; printed again by kseg evaluate.",
+        charts={"ap": "Mask AP, %", "ap50": "Mask AP50, %"},
+        looks=("size", "resize", "overlap", "batch_size", "say"),
+        outputs="kseg.instance.outputs:outputs",
+        scorer="kseg.instance.scoring:scorer",
+        predictor="kseg.instance.predictor:InstancePredictor",
+        training="kseg.instance.goal:InstanceGoal",
+        check_foreign="kseg.instance.foreign:check_foreign",
+        pictures="kseg.instance.pictures",
+        tables="kseg.instance.tables:tables",
+        page="kseg.instance.report_page:page",
+    )
+)

@@ -17,6 +17,8 @@ _NAMES = {
     "Sample": "sample",
     "Samples": "sample",
     "Instances": "instances",
+    "Detections": "detections",
+    "Masks": "run_lengths",
     "load": "batches.loading",
     "from_arrays": "batches.loading",
     "Batches": "batches.batches",
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from kseg.data.checking.check import check
     from kseg.data.convert import convert
     from kseg.data.counting.weights import class_weights
+    from kseg.data.detections import Detections
     from kseg.data.instances import Instances
     from kseg.data.pictures.palette import Palette
+    from kseg.data.run_lengths import Masks
     from kseg.data.sample import Sample, Samples
     from kseg.data.sources.formats import open
     from kseg.data.sources.source import Source
@@ -47,7 +51,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Augment",
     "Batches",
+    "Detections",
     "Instances",
+    "Masks",
     "Palette",
     "Resize",
     "Sample",

@@ -1,7 +1,7 @@
-"""Scores of segmentation: one confusion matrix, counted in exact integers.
+"""Scores of segmentation: one confusion matrix, counted in exact integers; of objects, `instances`.
 
 `Confusion` needs numpy only. The Keras metrics (`MeanIoU` and the rest) are over the same definitions
-and load Keras on first use.
+and load Keras on first use; scores of objects load pycocotools when they are asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _KERAS = (
     "SegmentationMetrics",
 )
 
+_OBJECTS = ("InstanceScorer", "ProposalRecall")
+
 if TYPE_CHECKING:
+    from kseg.metrics.instances import InstanceScorer, ProposalRecall
     from kseg.metrics.keras_metrics import (
         ClassIoU,
         ConfusionMatrix,
@@ -41,14 +44,18 @@ __all__ = [
     "Confusion",
     "ConfusionMatrix",
     "FrequencyWeightedIoU",
+    "InstanceScorer",
     "MeanAccuracy",
     "MeanIoU",
     "MeanIoUPresent",
     "PixelAccuracy",
+    "ProposalRecall",
     "SegmentationMetrics",
     "chance_miou",
     "near_chance",
 ]
 
 # Names load on first use.
-__getattr__, __dir__ = lazy(__name__, dict.fromkeys(_KERAS, "keras_metrics"))
+__getattr__, __dir__ = lazy(
+    __name__, {**dict.fromkeys(_KERAS, "keras_metrics"), **dict.fromkeys(_OBJECTS, "instances")}
+)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,25 +13,10 @@ from kseg.errors import UsageError
 from kseg.spec import Spec
 from kseg.viz.escaping import escape
 from kseg.viz.images import BLACK_SHARE, IGNORE_COLOR, checked_image, checked_mask
+from kseg.viz.viewer import PHOTO, data_uri, figure, photo_uri, section, shrunk
 
 # Name, image (H, W, 3) uint8, truth (H, W) or None, prediction (H, W).
 Example = tuple[str, npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any]]
-
-# Pictures are shrunk to this many pixels on the longer side: ten CamVid examples make 1 MB.
-_LONGEST = 960
-
-
-def _uri(picture: Image.Image, **save: Any) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, **save)
-    kind = str(save["format"]).lower()
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _target(size: tuple[int, int]) -> tuple[int, int]:
-    """Return (width, height) at most `_LONGEST` long."""
-    factor = min(1.0, _LONGEST / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _mask_uri(mask: npt.NDArray[np.int64], spec: Spec) -> str:
@@ -43,25 +26,25 @@ def _mask_uri(mask: npt.NDArray[np.int64], spec: Spec) -> str:
     """
     opacity = [255 if any(color) else round(255 * BLACK_SHARE) for color in spec.palette] + [0]
     position = np.where(mask == spec.ignore_id, spec.num_classes, mask)
-    size = _target((mask.shape[1], mask.shape[0]))
+    size = shrunk((mask.shape[1], mask.shape[0]))
     if spec.num_classes < 256:
         picture = Image.fromarray(position.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
         # Setting a palette turns the grey picture into an indexed one.
         picture.putpalette([value for color in (*spec.palette, IGNORE_COLOR) for value in color])
-        return _uri(picture, format="PNG", transparency=bytes(opacity), optimize=True)
+        return data_uri(picture, format="PNG", transparency=bytes(opacity), optimize=True)
     colors = [*spec.palette, IGNORE_COLOR]
     table = np.array([(*color, a) for color, a in zip(colors, opacity, strict=True)], dtype=np.uint8)
-    return _uri(Image.fromarray(table[position]).resize(size, Image.Resampling.NEAREST), format="PNG")
+    return data_uri(Image.fromarray(table[position]).resize(size, Image.Resampling.NEAREST), format="PNG")
 
 
 def _error_uri(truth: npt.NDArray[np.int64], prediction: npt.NDArray[np.int64], spec: Spec) -> str:
     """Wrong pixels red, the rest transparent."""
     wrong = ((truth != prediction) & (truth != spec.ignore_id)).astype(np.uint8)
     picture = Image.fromarray(wrong).resize(
-        _target((truth.shape[1], truth.shape[0])), Image.Resampling.NEAREST
+        shrunk((truth.shape[1], truth.shape[0])), Image.Resampling.NEAREST
     )
     picture.putpalette([0, 0, 0, 230, 40, 60])
-    return _uri(picture, format="PNG", transparency=0, optimize=True)
+    return data_uri(picture, format="PNG", transparency=0, optimize=True)
 
 
 def _figure(example: Example, spec: Spec) -> str:
@@ -71,19 +54,11 @@ def _figure(example: Example, spec: Spec) -> str:
     given = {key: checked_mask(mask, spec, key) for key, mask in masks.items() if mask is not None}
     if any(mask.shape != picture.shape[:2] for mask in given.values()):
         raise UsageError(f"Example '{name}': image and masks must have one size.")
-    width, height = _target((picture.shape[1], picture.shape[0]))
-    small = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
-    layers = {"image": _uri(small, format="JPEG", quality=85)}
-    layers |= {key: _mask_uri(mask, spec) for key, mask in given.items()}
+    photo = Image.fromarray(picture)
+    layers = {PHOTO: photo_uri(photo)} | {key: _mask_uri(mask, spec) for key, mask in given.items()}
     if truth is not None:
         layers["errors"] = _error_uri(given["truth"], given["prediction"], spec)
-    panes = "".join(
-        f'<div><img data-layer="{key}" class="{"photo" if key == "image" else "mask"}" src="{uri}" '
-        f'width="{width}" height="{height}" alt="{key} of {escape(str(name))}"><span>{key}</span></div>'
-        for key, uri in layers.items()
-    )
-    caption = f"<figcaption>{escape(str(name))}</figcaption>"
-    return f'<figure class="example">{caption}<div class="panes">{panes}</div></figure>'
+    return figure(str(name), layers, shrunk(photo.size))
 
 
 def _legend(examples: list[Example], spec: Spec) -> str:
@@ -97,24 +72,7 @@ def _legend(examples: list[Example], spec: Spec) -> str:
     return f'<div class="legend">{chips}<span>no colour: ignored</span></div>'
 
 
-_VIEWER = """<div class="viewer"><div class="controls"><b class="name"></b>
-<label>left <select id="left"></select></label><label>right <select id="right"></select></label>
-<label>mask opacity <input id="opacity" type="range" min="10" max="100" value="65"></label></div>
-<div class="stage"><div class="leftside"><img class="base" alt=""><img class="top mask" alt=""></div>
-<div class="right"><img class="base" alt=""><img class="top mask" alt=""></div><div class="line"></div>
-<span class="tag a"></span><span class="tag b"></span>
-<input type="range" min="0" max="100" value="50" aria-label="wipe between the left and the right layer"></div>
-<div class="thumbs" role="group" aria-label="examples"></div>
-<p>Drag, or use the arrow keys, to wipe; N and P go to the next and the previous example.</p></div>"""
-
-
 def examples_section(examples: Iterable[Example], spec: Spec) -> str:
     """Return the section with the viewer, or an empty text when there are no examples."""
     chosen = list(examples)
-    if not chosen:
-        return ""
-    figures = "".join(_figure(example, spec) for example in chosen)
-    return (
-        f'<section><h2>Examples</h2>{_VIEWER}<div class="examples">{figures}</div>'
-        f"{_legend(chosen, spec)}</section>"
-    )
+    return section([_figure(example, spec) for example in chosen], _legend(chosen, spec))

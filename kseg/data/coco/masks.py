@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.data import run_lengths
 from kseg.errors import DataError
 from kseg.records import Count, Record
 
@@ -92,9 +93,7 @@ def decode(segmentation: Segmentation, size: tuple[int, int]) -> NDArray[np.bool
         DataError: if `problem` finds one.
     """
     if isinstance(segmentation, RunLengths):
-        counts = _checked_counts(segmentation, size)
-        runs = np.arange(len(counts)) % 2 == 1
-        return np.ascontiguousarray(np.repeat(runs, counts).reshape(size[1], size[0]).T)
+        return run_lengths.decode(_checked_counts(segmentation, size), size)
     wrong = problem(segmentation, size)
     if wrong:
         raise DataError(wrong)

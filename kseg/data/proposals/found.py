@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.boxes import Boxes, of_ids, scaled, sides
+from kseg.data.run_lengths import Masks
 from kseg.data.transforms.resize import resize_mask
 from kseg.errors import UsageError
 
@@ -43,9 +44,21 @@ class Proposals:
         Raises:
             UsageError: if the method gives boxes alone.
         """
+        superpixels, members = self._regions()
+        return members[index][superpixels]
+
+    def masks(self) -> Masks:
+        """Return all masks as run lengths.
+
+        Raises:
+            UsageError: if the method gives boxes alone.
+        """
+        return Masks.from_regions(*self._regions())
+
+    def _regions(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         if self.superpixels is None or self.members is None:
             raise UsageError("These proposals are boxes and have no masks. The method 'regions' gives masks")
-        return self.members[index][self.superpixels]
+        return self.superpixels, self.members
 
     def distinct_boxes(self) -> Boxes:
         """Return the boxes, each once where proposals have masks: two regions may fill one box."""

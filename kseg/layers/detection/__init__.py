@@ -7,20 +7,34 @@ are real.
 
 from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
+from kseg.layers.detection.losses import BoxLosses, MaskLoss, RPNLosses, SampleRegions, smooth_l1
+from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets
 from kseg.layers.detection.matching import Sample, match
+from kseg.layers.detection.proposals import Detections, Proposals
+from kseg.layers.detection.pyramid import PyramidRoIAlign
 from kseg.layers.detection.regions import RoIAlign, RoIWarp
 from kseg.layers.detection.suppression import NonMaximumSuppression
 
 __all__ = [
+    "TRUE_SIDE",
     "Anchors",
+    "BoxLosses",
+    "Detections",
+    "MaskLoss",
+    "MaskTargets",
     "NonMaximumSuppression",
+    "Proposals",
+    "PyramidRoIAlign",
+    "RPNLosses",
     "RoIAlign",
     "RoIWarp",
     "Sample",
+    "SampleRegions",
     "clip",
     "decode",
     "encode",
     "match",
     "overlaps",
     "reference_anchors",
+    "smooth_l1",
 ]

@@ -83,6 +83,10 @@ class Sample(keras.layers.Layer):
         return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
 
     def call(self, labels: Any) -> tuple[Any, Any]:
+        have = labels.shape[-1]
+        if have is None or have < self.count:
+            missing = self.count - (have or 0)
+            labels = ops.pad(labels, ((0, 0), (0, missing)), constant_values=NEITHER)
         draw = keras.random.uniform(ops.shape(labels), 0.25, 0.75, seed=self._generator)
         positive = ops.cast(ops.equal(labels, POSITIVE), "float32")
         negative = ops.cast(ops.equal(labels, NEGATIVE), "float32")
@@ -94,7 +98,9 @@ class Sample(keras.layers.Layer):
         else:
             positive = ops.zeros_like(positive)
         keys, indices = ops.top_k(positive * (1 + draw) + negative * draw, self.count)
-        return ops.cast(indices, "int32"), ops.cast(keys > 0, "float32")
+        real = ops.cast(keys > 0, "float32")
+        # Rows that fill up point at the first box.
+        return ops.cast(indices, "int32") * ops.cast(real, "int32"), real
 
     def get_config(self) -> dict[str, Any]:
         own = {"count": self.count, "positive_share": self.positive_share, "seed": self.seed}

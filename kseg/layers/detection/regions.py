@@ -14,7 +14,7 @@ from keras import ops
 from kseg.checks import pair, whole
 
 
-def _tent(positions: Any, size: Any) -> Any:
+def tent(positions: Any, size: Any) -> Any:
     """Return the bilinear weights `(..., size)` of positions `(...)` on a line of so many pixels."""
     pixels = ops.cast(ops.arange(size), positions.dtype)
     return ops.maximum(1 - ops.abs(positions[..., None] - pixels), 0)
@@ -77,7 +77,7 @@ class RoIAlign(_Regions):
         positions = low[..., None] - 0.5 + (high - low)[..., None] * steps
         last = ops.cast(size, "float32")
         inside = ops.cast(ops.logical_and(positions >= -1, positions <= last), "float32")
-        weights = _tent(ops.clip(positions, 0, last - 1), size) * inside[..., None]
+        weights = tent(ops.clip(positions, 0, last - 1), size) * inside[..., None]
         shape = ops.shape(weights)
         return ops.mean(ops.reshape(weights, (*shape[:-2], bins, self.samples, shape[-1])), axis=-2)
 
@@ -103,4 +103,4 @@ class RoIWarp(_Regions):
 
     def _weights(self, low: Any, high: Any, bins: int, size: Any) -> Any:
         steps = ops.arange(bins, dtype="float32") / bins
-        return _tent(low[..., None] + (high - low)[..., None] * steps, size)
+        return tent(low[..., None] + (high - low)[..., None] * steps, size)

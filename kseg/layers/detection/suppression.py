@@ -12,7 +12,7 @@ from kseg.errors import UsageError
 from kseg.layers.detection.boxes import overlaps
 
 
-def kept(boxes: Any, scores: Any, threshold: float, steps: int | None = None) -> Any:
+def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | None = None) -> Any:
     """Return which boxes greedy suppression keeps, for boxes that are sorted by falling score.
 
     A box is kept if no kept box before it overlaps it by more than `threshold`. Of that rule the answer is
@@ -21,11 +21,13 @@ def kept(boxes: Any, scores: Any, threshold: float, steps: int | None = None) ->
 
     Args:
         boxes: `(..., N, 4)`, the best first.
+        groups: `(..., N)` whole numbers; a box is suppressed by those of its own group only.
         scores: `(..., N)`; a box whose score is not above 0 is kept by nobody and suppresses nothing.
         threshold: IoU above which the later box goes.
         steps: how many steps are written into the graph (exact for chains up to that length: a handful in
             practice);
             None: until nothing changes, by a loop of the graph.
+
 
     Returns:
         float32 `(..., N)`: 1 or 0.
@@ -34,6 +36,7 @@ def kept(boxes: Any, scores: Any, threshold: float, steps: int | None = None) ->
     count = scores.shape[-1]
     before = ops.tril(ops.ones((count, count), "float32"), -1)
     suppresses = ops.cast(overlaps(boxes, boxes) > threshold, "float32") * before
+    suppresses = suppresses * ops.cast(ops.equal(groups[..., :, None], groups[..., None, :]), "float32")
     real = ops.cast(scores > 0, "float32")
 
     def step(keep: Any) -> Any:
@@ -54,6 +57,48 @@ def kept(boxes: Any, scores: Any, threshold: float, steps: int | None = None) ->
     return keep
 
 
+def suppressed(
+    boxes: Any,
+    scores: Any,
+    groups: Any,
+    threshold: float,
+    keep: int,
+    before: int | None = None,
+    steps: int | None = None,
+) -> tuple[Any, Any]:
+    """Return the indices that stay and which are real; see `NonMaximumSuppression`."""
+    if groups is None:
+        groups = ops.zeros_like(scores)
+    boxes, scores, groups, looked_at = _enough(boxes, scores, groups, before)
+    best, order = ops.top_k(ops.stop_gradient(scores), looked_at)
+    ordered = ops.take_along_axis(boxes, order[..., None], axis=1)
+    own = ops.take_along_axis(groups, order, axis=1)
+    stays = kept(ordered, best, own, threshold, steps)
+    # Those that stay first, each group in the order of its scores: no two keys are equal.
+    places = ops.arange(looked_at, dtype="float32")
+    keys = stays * (2 * looked_at) - places
+    if looked_at < keep:
+        missing = ((0, 0), (0, keep - looked_at))
+        keys = ops.pad(keys, missing, constant_values=-4.0 * looked_at)
+        order, stays = ops.pad(order, missing), ops.pad(stays, missing)
+    _, first = ops.top_k(keys, keep)
+    real = ops.take_along_axis(stays, first, axis=1)
+    # Rows that fill up point at the first box: at one that came in.
+    indices = ops.take_along_axis(order, first, axis=1) * ops.cast(real, "int32")
+    return indices, real
+
+
+def _enough(boxes: Any, scores: Any, groups: Any, before: int | None) -> tuple[Any, Any, Any, int]:
+    """Return all three and how many are looked at; with more rows where nobody knows their number."""
+    count = scores.shape[-1]
+    if count is not None:
+        return boxes, scores, groups, count if before is None else min(before, count)
+    most = int(before or 0)
+    boxes = ops.pad(boxes, ((0, 0), (0, most), (0, 0)))
+    scores = ops.pad(scores, ((0, 0), (0, most)), constant_values=-1.0)
+    return boxes, scores, ops.pad(groups, ((0, 0), (0, most))), most
+
+
 @keras.saving.register_keras_serializable(package="kseg")
 class NonMaximumSuppression(keras.layers.Layer):
     """The best boxes that do not overlap each other, per image (Felzenszwalb et al., PAMI 2010, section 5).
@@ -68,8 +113,9 @@ class NonMaximumSuppression(keras.layers.Layer):
 
     Returns:
         `indices` int32 `(B, keep)` into the boxes that came in, and `real` float32 `(B, keep)`: 0 in rows
-        that fill up, which come last. For boxes `(B, N, 4)` and scores `(B, N)`; scores not above 0 mark
-        rows that are no box.
+        that fill up, which come last. For boxes `(B, N, 4)`, scores `(B, N)` (not above 0 in rows that are
+        no box) and, where boxes of several classes or levels shall not suppress each other, their groups
+        `(B, N)`.
     """
 
     def __init__(
@@ -86,47 +132,18 @@ class NonMaximumSuppression(keras.layers.Layer):
                 f"before={before}"
             )
 
-    def compute_output_shape(self, boxes_shape: tuple, scores_shape: tuple) -> tuple:
-        return (boxes_shape[0], self.keep), (boxes_shape[0], self.keep)
-
-    def compute_output_spec(self, boxes: Any, scores: Any) -> tuple:
+    def compute_output_spec(self, boxes: Any, scores: Any, groups: Any = None) -> tuple:
         self._check(scores.shape[-1])
         shape = (boxes.shape[0], self.keep)
         return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
 
-    def call(self, boxes: Any, scores: Any) -> tuple[Any, Any]:
-        boxes, scores, looked_at = self._enough(boxes, scores)
-        best, order = ops.top_k(ops.stop_gradient(scores), looked_at)
-        ordered = ops.take_along_axis(boxes, order[..., None], axis=1)
-        keep = kept(ordered, best, self.threshold, self.steps)
-        # Those that stay first, each group in the order of its scores: no two keys are equal.
-        places = ops.arange(looked_at, dtype="float32")
-        keys = keep * (2 * looked_at) - places
-        if looked_at < self.keep:
-            missing = self.keep - looked_at
-            keys = ops.pad(keys, ((0, 0), (0, missing)), constant_values=-4.0 * looked_at)
-            order = ops.pad(order, ((0, 0), (0, missing)))
-            keep = ops.pad(keep, ((0, 0), (0, missing)))
-        _, first = ops.top_k(keys, self.keep)
-        real = ops.take_along_axis(keep, first, axis=1)
-        # Rows that fill up point at the first box: at one that came in.
-        indices = ops.take_along_axis(order, first, axis=1) * ops.cast(real, "int32")
-        return indices, real
+    def call(self, boxes: Any, scores: Any, groups: Any = None) -> tuple[Any, Any]:
+        self._check(scores.shape[-1])
+        return suppressed(boxes, scores, groups, self.threshold, self.keep, self.before, self.steps)
 
     def _check(self, count: int | None) -> None:
         if count is None and self.before is None:
             raise UsageError("NonMaximumSuppression of an unknown number of boxes needs `before`")
-
-    def _enough(self, boxes: Any, scores: Any) -> tuple[Any, Any, int]:
-        """Return boxes, scores and how many are looked at; with more rows where nobody knows their number."""
-        count = scores.shape[-1]
-        if count is not None:
-            return boxes, scores, count if self.before is None else min(self.before, count)
-        self._check(count)
-        most = int(self.before or 0)
-        boxes = ops.pad(boxes, ((0, 0), (0, most), (0, 0)))
-        scores = ops.pad(scores, ((0, 0), (0, most)), constant_values=-1.0)
-        return boxes, scores, most
 
     def get_config(self) -> dict[str, Any]:
         own = {"threshold": self.threshold, "keep": self.keep, "before": self.before, "steps": self.steps}

@@ -10,7 +10,11 @@ from keras import layers
 
 from kseg.checks import whole
 from kseg.errors import UsageError
-from kseg.layers import BatchNormalization, BilinearUpsampling, CropLike
+from kseg.layers import BatchNormalization, BilinearUpsampling, CropLike, Subsample
+
+# The gradient of a strided 1x1 convolution of fewer channels writes beyond its memory in TensorFlow 2.21 on
+# CPUs (oneDNN). Pixels taken before an unstrided one give the same.
+ONEDNN_CHANNELS = 16
 
 
 def check_whole(network: str, argument: str, value: Any, minimum: int = 1) -> int:
@@ -41,6 +45,8 @@ def conv_bn_relu(
     Returns:
         `(B, ceil(H / strides), ceil(W / strides), filters)`.
     """
+    if kernel_size == 1 and strides > 1 and x.shape[-1] < ONEDNN_CHANNELS:
+        x, strides = Subsample(strides, name=f"{name}_subsample")(x), 1
     x = layers.Conv2D(
         filters,
         kernel_size,

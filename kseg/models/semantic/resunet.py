@@ -14,33 +14,10 @@ from kseg import encoders
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.layers.widths import channels
 from kseg.models.parts.blocks import classify, conv_bn_relu, image_input, load_own_weights
+from kseg.models.parts.residual import residual_features
 from kseg.models.registry import register
 
-ENCODER = (64, 128, 192, 256)  # strides 4, 8, 16, 32
 DECODER = (128, 128, 64, 32)  # strides 16, 8, 4, 2
-
-
-def _residual(x: Any, filters: int, strides: int, name: str) -> Any:
-    """Basic residual block: two 3x3 convolutions and a shortcut, projected where the shape changes."""
-    shortcut = x
-    if strides != 1 or x.shape[-1] != filters:
-        shortcut = conv_bn_relu(x, filters, 1, strides, activation=False, name=f"{name}_shortcut")
-    x = conv_bn_relu(x, filters, 3, strides, name=f"{name}_1")
-    x = conv_bn_relu(x, filters, activation=False, name=f"{name}_2")
-    x = layers.Add(name=f"{name}_add")([x, shortcut])
-    return layers.ReLU(name=f"{name}_out")(x)
-
-
-def _own_features(x: Any, width: float) -> dict[int, Any]:
-    """Features at strides 2, 4, 8, 16, 32 of the residual encoder."""
-    stem = channels(32, width)
-    x = conv_bn_relu(x, stem, 3, 2, name="stem_1")
-    features = {2: conv_bn_relu(x, stem, name="stem_2")}
-    for stage, count in enumerate(ENCODER, start=1):
-        filters = channels(count, width)
-        x = _residual(features[2**stage], filters, 2, f"encoder{stage}_a")
-        features[2 ** (stage + 1)] = _residual(x, filters, 1, f"encoder{stage}_b")
-    return features
 
 
 def _gate(x: Any, name: str) -> Any:
@@ -94,7 +71,7 @@ def ResUNet(
     """
     image = image_input(input_shape)
     if encoder is None:
-        features = _own_features(PadToStride(32, name="pad")(image), width)
+        features = residual_features(PadToStride(32, name="pad")(image), width)
     else:
         features = encoders.features(encoder, image, weights=weights, width=width)
     x = _gate(features[32], "gate")

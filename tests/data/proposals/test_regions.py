@@ -79,7 +79,9 @@ def test_boxes_are_those_of_the_masks_scores_fall_and_no_two_are_alike(size: tup
     assert found.superpixels.dtype == np.int32
     assert len(found) > 50
     assert (np.diff(found.scores) <= 0).all()
+    runs = found.masks()
     for index in range(0, len(found), 7):
+        assert np.array_equal(runs.mask(index), found.mask(index))
         rows, columns = bounds(found.mask(index))
         assert found.boxes[index].tolist() == [rows.start, columns.start, rows.stop, columns.stop]
     if max(size) == 200:
@@ -130,6 +132,8 @@ def test_boxes_alone_have_no_masks() -> None:
     assert (np.diff(found.scores) <= 0).all()
     with pytest.raises(UsageError, match=r"boxes and have no masks.*'regions'"):
         found.mask(0)
+    with pytest.raises(UsageError, match="have no masks"):
+        found.masks()
     assert np.array_equal(found.boxes[:5], propose(two_squares(), "edge-boxes", 5))
 
 

@@ -156,3 +156,17 @@ def test_an_unknown_number_of_boxes(to_onnx: Any, run_onnx: Any) -> None:
         expected[0, : len(chosen)] = x[0, chosen]
         np.testing.assert_allclose(ops.convert_to_numpy(model(x)), expected, atol=1e-5)
         np.testing.assert_allclose(run_onnx(proto, x), expected, atol=1e-5)
+
+
+def test_groups_do_not_suppress_each_other() -> None:
+    boxes, scores = crowded(11, 120)
+    groups = np.random.default_rng(0).integers(0, 3, 120).astype(np.float32)
+    chosen = [np.flatnonzero(groups == group) for group in range(3)]
+    expected = [own[sequential(boxes[own], scores[own], 0.3, 120)] for own in chosen]
+    indices, real = (
+        ops.convert_to_numpy(item)
+        for item in NonMaximumSuppression(0.3, keep=120)(boxes[None], scores[None], groups[None])
+    )
+    found = indices[0][real[0] > 0]
+    assert sorted(found.tolist()) == sorted(np.concatenate(expected).tolist())
+    assert (np.diff(scores[found]) <= 0).all()

@@ -1,0 +1,174 @@
+"""Predictor: images of any size in, the objects in them out, whatever runs the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.checks import SHARE, check_choice, whole
+from kseg.data.detections import Detections
+from kseg.data.run_lengths import Masks
+from kseg.data.transforms.normalize import fill_color, preprocess
+from kseg.errors import UsageError
+from kseg.inference.pictures import Picture, as_image, several
+from kseg.inference.runtime import Runtime, load_runtime
+from kseg.instance.outputs import BOXES, CLASSES, MASKS, SCORES
+from kseg.instance.windows import Window, in_image, merged, windows
+from kseg.progress import Say
+from kseg.spec import RESIZE_RULES, Spec
+
+if TYPE_CHECKING:
+    import keras
+
+Size = tuple[int, int]
+# A pixel belongs to an object from this probability on.
+INSIDE = 0.5
+
+
+class InstancePredictor:
+    """Find the objects of images of any size with a network in memory or any model file that kseg wrote.
+
+    The Spec's resize rule says how an image meets the network's size: `"none"` runs native pixels (small
+    images are padded, large ones are seen through windows that overlap, and what two windows see is one
+    object), `"stretch"` resizes both sides, `"fit"` keeps the aspect ratio and pads.
+
+    Args:
+        model_or_path: a Keras model with `.spec`, a runtime, or the path of a model file.
+        size: `(height, width)` at which the network is run. Default: the artefact's, else `spec.input_size`.
+        resize: `"none"`, `"stretch"` or `"fit"`; default: the Spec's rule.
+        overlap: share of a window that neighbours have in common: objects larger than that may be cut.
+        batch_size: windows that the network is given at once.
+        say: not used.
+
+    Raises:
+        UsageError: if an argument is out of range or does not fit the artefact, or nobody says a size.
+        ArtefactError: if the file is missing, damaged or not ours.
+
+    Example:
+        >>> found = InstancePredictor("model.keras")(["cells.png"])[0]
+        >>> found.boxes.shape, found.mask(0).shape
+        ((57, 4), (520, 696))
+    """
+
+    def __init__(
+        self,
+        model_or_path: keras.Model | Runtime | str | os.PathLike[str],
+        *,
+        size: Size | None = None,
+        resize: str | None = None,
+        overlap: float = 0.25,
+        batch_size: int = 1,
+        say: Say | None = None,
+    ) -> None:
+        self.runtime = _runtime(model_or_path)
+        self.spec: Spec = self.runtime.spec
+        self.resize = check_choice("resize", self.spec.resize if resize is None else resize, RESIZE_RULES)
+        fixed = self.runtime.input_size
+        if fixed is not None and size not in (None, fixed):
+            raise UsageError(f"This file runs at {fixed[0]}x{fixed[1]} only. Received: size={size!r}")
+        found = fixed or size or self.spec.input_size
+        if found is None:
+            raise UsageError("Nobody says at which size the network is run: give `size` (height, width)")
+        self.size: Size = (int(found[0]), int(found[1]))
+        self.overlap = float(SHARE.check(overlap, "overlap"))
+        self.batch_size = whole(batch_size, "Argument", "batch_size")
+
+    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
+        """Return the objects of each image."""
+        return list(self.stream(several(images)))
+
+    def stream(self, images: Iterable[Picture]) -> Iterator[Detections]:
+        """Yield the objects of one image after another."""
+        for picture in images:
+            yield self.decide(self.outputs(picture))
+
+    def outputs(self, picture: Picture) -> Mapping[str, NDArray[Any]]:
+        """Return what the network says of all windows of one image.
+
+        Returns:
+            `boxes` `(N, 4)` in pixels of the image, `scores` (0 for what does not count), `classes`, `masks`
+            `(N, m, m)`, the number of each one's `window` `(N,)`, and the `size` of the image.
+        """
+        image = as_image(picture)
+        size = image.shape[:2]
+        fill = fill_color(self.spec.normalization)
+        seen = list(windows(image, self.size, self.resize, self.overlap, fill))
+        found: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in (BOXES, SCORES, CLASSES, MASKS, "window")
+        }
+        for number, (window, given) in enumerate(zip(seen, self._run(seen), strict=True)):
+            boxes, counts = in_image(window, given[BOXES], given[SCORES], size)
+            found[BOXES].append(boxes)
+            found[SCORES].append(np.where(counts, given[SCORES], 0).astype(np.float32))
+            found[CLASSES].append(np.rint(given[CLASSES]).astype(np.int32))
+            found[MASKS].append(given[MASKS])
+            found["window"].append(np.full(len(boxes), number, np.int32))
+        joined = {name: np.concatenate(parts) for name, parts in found.items()}
+        return {**joined, "size": np.asarray(size, np.int32)}
+
+    def _run(self, seen: list[Window]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        for start in range(0, len(seen), self.batch_size):
+            part = seen[start : start + self.batch_size]
+            batch = np.stack([preprocess(window.pixels, self.spec.normalization) for window in part])
+            given = self.runtime.outputs(batch)
+            for row in range(len(part)):
+                yield {name: np.asarray(values[row]) for name, values in given.items()}
+
+    def decide(self, outputs: Mapping[str, NDArray[Any]]) -> Detections:
+        """Return the objects that `outputs` mean: each one once, its mask at the image's size."""
+        height, width = (int(side) for side in outputs["size"])
+        real = np.flatnonzero((outputs[SCORES] > 0) & (outputs[CLASSES] > 0))
+        boxes, scores, classes = (outputs[name][real] for name in (BOXES, SCORES, CLASSES))
+        stay = merged(boxes, scores, classes, outputs["window"][real])
+        crops, whole_boxes, kept = [], [], []
+        for index in stay:
+            crop, box = pasted(outputs[MASKS][real[index]], boxes[index], (height, width))
+            if crop.any():
+                crops.append(crop)
+                whole_boxes.append(box)
+                kept.append(index)
+        masks = Masks.from_crops(crops, np.asarray(whole_boxes, np.int32).reshape(-1, 4), (height, width))
+        return Detections.of(masks, scores[kept], classes[kept], boxes[kept])
+
+    def close(self) -> None:
+        """Free the runtime."""
+        self.runtime.close()
+
+
+def pasted(
+    mask: NDArray[np.float32], box: NDArray[np.float32], size: Size
+) -> tuple[NDArray[np.bool_], tuple[int, int, int, int]]:
+    """Return a mask `(m, m)` of probabilities over a box as pixels of the image, and the pixels' box.
+
+    A pixel takes the bilinear value at its centre; cells of the grid have their centres at +0.5.
+    """
+    low = np.floor(box[:2]).astype(int)
+    high = np.minimum(np.ceil(box[2:]).astype(int), size)
+    weights = [
+        _weights(np.arange(low[axis], high[axis]) + 0.5, box[axis], box[axis + 2], mask.shape[axis])
+        for axis in (0, 1)
+    ]
+    inside: NDArray[np.bool_] = weights[0] @ mask @ weights[1].T >= INSIDE
+    return inside, (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+
+
+def _weights(centres: NDArray[Any], low: float, high: float, cells: int) -> NDArray[np.float32]:
+    """Return `(pixels, cells)`: bilinear weights of a grid over `low`..`high` at pixel centres; 0 outside."""
+    share = (centres - low) / max(high - low, 1e-6)
+    places = np.clip(share * cells - 0.5, 0, cells - 1)
+    tent = np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0)
+    return (tent * ((share >= 0) & (share <= 1))[:, None]).astype(np.float32)
+
+
+def _runtime(source: Any) -> Any:
+    if isinstance(source, str | os.PathLike):
+        return load_runtime(source)
+    if hasattr(source, "outputs") and hasattr(source, "input_size"):
+        return source
+    from kseg.inference.keras_runtime import KerasRuntime
+
+    return KerasRuntime(source)

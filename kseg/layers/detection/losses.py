@@ -1,0 +1,190 @@
+"""Losses of networks that find instances: each gives a number for each image, `(B,)`, in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, encode
+from kseg.layers.detection.matching import NEITHER, POSITIVE, Sample, match
+
+
+def smooth_l1(error: Any, sigma: float = 1.0) -> Any:
+    """Return the Huber loss of Fast R-CNN: quadratic up to `1 / sigma**2`, then linear with slope 1."""
+    bound = 1.0 / sigma**2
+    size = ops.abs(error)
+    return ops.where(size < bound, size * size / (2 * bound), size - bound / 2)
+
+
+def _rows(values: Any, index: Any) -> Any:
+    """Return rows `(B, S, ...)` of values `(B, N, ...)`, or `(1, N, ...)` for all images."""
+    if values.shape[0] == 1:
+        values = ops.broadcast_to(values, (ops.shape(index)[0], *ops.shape(values)[1:]))
+    if len(values.shape) == 2:
+        return ops.take_along_axis(values, index, axis=1)
+    return ops.take_along_axis(values, index[..., None], axis=1)
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    """Return the sum of weighted values `(B, S)` by the number of rows that have a weight, at least 1."""
+    return ops.sum(values * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class RPNLosses(keras.layers.Layer):
+    """Is there an object, and where: over a sample of the anchors (Ren et al., Faster R-CNN, section 3.1.2).
+
+    Args:
+        count: anchors that are drawn from each image.
+        positive_share: of these at most.
+        high: IoU from which an anchor is positive; the best of each object is, too.
+        low: IoU below which it is negative.
+        sigma: of the boxes' loss (`smooth_l1`).
+        seed: of drawing.
+
+    Returns:
+        The loss of the classes and that of the boxes, float32 `(B,)` each; for logits `(B, K)`, numbers `(B,
+        K, 4)`, anchors `(1, K, 4)`, true boxes `(B, M, 4)`, and which of these are objects and which crowds,
+        `(B, M)` each.
+    """
+
+    def __init__(
+        self,
+        count: int = 256,
+        positive_share: float = 0.5,
+        high: float = 0.7,
+        low: float = 0.3,
+        sigma: float = 3.0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.high, self.low, self.sigma = high, low, sigma
+        self.draw = Sample(count, positive_share, seed, name="draw")
+
+    def compute_output_spec(self, logits: Any, *others: Any) -> tuple:
+        return keras.KerasTensor((logits.shape[0],)), keras.KerasTensor((logits.shape[0],))
+
+    def call(
+        self, logits: Any, numbers: Any, anchors: Any, true_boxes: Any, real: Any, crowd: Any
+    ) -> tuple[Any, Any]:
+        labels, index, _ = match(
+            anchors, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
+        )
+        chosen, drawn = self.draw(labels)
+        positive = ops.cast(ops.equal(_rows(labels, chosen), POSITIVE), "float32") * drawn
+        entropy = ops.binary_crossentropy(positive, _rows(logits, chosen), from_logits=True)
+        own = _rows(anchors, chosen)
+        wanted = encode(_rows(true_boxes, _rows(index, chosen)), own)
+        error = ops.sum(smooth_l1(_rows(numbers, chosen) - ops.stop_gradient(wanted), self.sigma), axis=-1)
+        count = ops.maximum(ops.sum(drawn, axis=1), 1)
+        return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class SampleRegions(keras.layers.Layer):
+    """The boxes that the heads are trained on: proposals and true boxes, matched and drawn (section 3.2).
+
+    Args:
+        count: boxes that are drawn from each image.
+        positive_share: of these at most; they come first.
+        threshold: IoU from which a box is an object, and below which it is background.
+        seed: of drawing.
+
+    Returns:
+        `boxes` `(B, count, 4)`, `index` int32 `(B, count)` of their true boxes, `positive` and `drawn`
+        float32 `(B, count)`; for proposals `(B, N, 4)`, which are real `(B, N)`, true boxes `(B, M, 4)` and
+        which of these are objects and which crowds. No gradient passes.
+    """
+
+    def __init__(
+        self,
+        count: int = 128,
+        positive_share: float = 0.25,
+        threshold: float = 0.5,
+        seed: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.count, self.threshold = count, threshold
+        self.draw = Sample(count, positive_share, seed, name="draw")
+
+    def compute_output_spec(self, proposals: Any, *others: Any) -> tuple:
+        shape = (proposals.shape[0], self.count)
+        return (
+            keras.KerasTensor((*shape, 4)),
+            keras.KerasTensor(shape, "int32"),
+            keras.KerasTensor(shape),
+            keras.KerasTensor(shape),
+        )
+
+    def call(self, proposals: Any, known: Any, true_boxes: Any, real: Any, crowd: Any) -> tuple:
+        boxes = ops.stop_gradient(ops.concatenate([proposals, true_boxes], axis=1))
+        there = ops.concatenate([known, real], axis=1)
+        limit = self.threshold
+        labels, index, _ = match(boxes, true_boxes, real, high=limit, low=limit, crowd=crowd)
+        labels = ops.where(there > 0, labels, NEITHER)
+        chosen, drawn = self.draw(labels)
+        positive = ops.cast(ops.equal(_rows(labels, chosen), POSITIVE), "float32") * drawn
+        return _rows(boxes, chosen), _rows(index, chosen), positive, drawn
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class BoxLosses(keras.layers.Layer):
+    """Which class, and where exactly, of boxes that were drawn (Girshick, Fast R-CNN, ICCV 2015, section
+    2.3).
+
+    Returns:
+        The loss of the classes and that of the boxes, float32 `(B,)` each; for logits `(B, S, C)`, numbers
+        `(B, S, C, 4)`, what `SampleRegions` gave, true boxes `(B, M, 4)` and their classes `(B, M)`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def compute_output_spec(self, logits: Any, *others: Any) -> tuple:
+        return keras.KerasTensor((logits.shape[0],)), keras.KerasTensor((logits.shape[0],))
+
+    def call(
+        self,
+        logits: Any,
+        numbers: Any,
+        boxes: Any,
+        index: Any,
+        positive: Any,
+        drawn: Any,
+        true_boxes: Any,
+        true_classes: Any,
+    ) -> tuple[Any, Any]:
+        classes = _rows(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
+        entropy = ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+        own = ops.one_hot(classes, logits.shape[-1], dtype="float32")
+        found = ops.sum(numbers * own[..., None], axis=2)
+        wanted = encode(_rows(true_boxes, index), boxes, STANDARD_DEVIATIONS)
+        error = ops.sum(smooth_l1(found - ops.stop_gradient(wanted)), axis=-1)
+        count = ops.maximum(ops.sum(drawn, axis=1), 1)
+        return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class MaskLoss(keras.layers.Layer):
+    """Binary cross-entropy of the mask of the true class (He et al., Mask R-CNN, ICCV 2017, section 3).
+
+    Returns:
+        float32 `(B,)`, the mean over the pixels of positive boxes; for logits `(B, S, m, m, C)`, targets
+        `(B, S, m, m)`, the classes of the boxes `(B, S)` and which are positive `(B, S)`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def compute_output_spec(self, logits: Any, *others: Any) -> Any:
+        return keras.KerasTensor((logits.shape[0],))
+
+    def call(self, logits: Any, targets: Any, classes: Any, positive: Any) -> Any:
+        own = ops.one_hot(ops.cast(classes, "int32"), logits.shape[-1], dtype="float32")
+        found = ops.sum(logits * own[:, :, None, None, :], axis=-1)
+        entropy = ops.binary_crossentropy(targets, found, from_logits=True)
+        return _mean(ops.mean(entropy, axis=(2, 3)), positive)

@@ -1,0 +1,1 @@
+"""Networks that find instances: a box, a class and a mask for each object."""

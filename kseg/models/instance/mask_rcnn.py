@@ -1,0 +1,212 @@
+"""Mask R-CNN with a feature pyramid: proposals, then class, box and mask of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from kseg import encoders
+from kseg.layers import PadToStride, Subsample
+from kseg.layers.detection import (
+    TRUE_SIDE,
+    Anchors,
+    BoxLosses,
+    Detections,
+    MaskLoss,
+    MaskTargets,
+    Proposals,
+    PyramidRoIAlign,
+    RPNLosses,
+    SampleRegions,
+    reference_anchors,
+)
+from kseg.layers.widths import channels
+from kseg.models import forms
+from kseg.models.parts.blocks import image_input, load_own_weights
+from kseg.models.parts.residual import residual_features
+from kseg.models.registry import register
+
+STRIDES = (4, 8, 16, 32, 64)
+RATIOS = (0.5, 1.0, 2.0)
+BOX_BINS, MASK_BINS, MASK_SIZE = 7, 14, 28
+# Boxes that the heads learn from in each image: torchvision's number for one of its size is 512.
+DRAWN, POSITIVE_SHARE = 128, 0.25
+
+
+def _pyramid(features: dict[int, Any], filters: int) -> list[Any]:
+    """Return features of `filters` channels at `STRIDES` (Lin et al., FPN, CVPR 2017, section 3)."""
+    strides = STRIDES[:-1]
+    lateral = {
+        stride: layers.Conv2D(filters, 1, name=f"fpn_lateral{stride}")(features[stride]) for stride in strides
+    }
+    merged = {strides[-1]: lateral[strides[-1]]}
+    for stride in reversed(strides[:-1]):
+        above = layers.UpSampling2D(2, interpolation="nearest", name=f"fpn_up{stride}")(merged[2 * stride])
+        merged[stride] = layers.Add(name=f"fpn_add{stride}")([lateral[stride], above])
+    found = [
+        layers.Conv2D(filters, 3, padding="same", name=f"fpn_out{stride}")(merged[stride])
+        for stride in strides
+    ]
+    return [*found, Subsample(2, name=f"fpn_out{STRIDES[-1]}")(found[-1])]
+
+
+def _proposal_network(levels: list[Any], filters: int, anchor_scale: float) -> list[list[Any]]:
+    """Return logits `(B, K)`, numbers `(B, K, 4)` and anchors `(1, K, 4)` of each level, by one network."""
+    count = len(RATIOS)
+    shared = layers.Conv2D(filters, 3, padding="same", activation="relu", name="rpn")
+    small = keras.initializers.RandomNormal(stddev=0.01, seed=0)
+    score = layers.Conv2D(count, 1, kernel_initializer=small, dtype="float32", name="rpn_score")
+    move = layers.Conv2D(4 * count, 1, kernel_initializer=small, dtype="float32", name="rpn_box")
+    found: list[list[Any]] = [[], [], []]
+    for stride, level in zip(STRIDES, levels, strict=True):
+        x = shared(level)
+        found[0].append(layers.Reshape((-1,), name=f"rpn_scores{stride}")(score(x)))
+        found[1].append(layers.Reshape((-1, 4), name=f"rpn_boxes{stride}")(move(x)))
+        reference = reference_anchors((anchor_scale,), RATIOS, base=stride, style="fpn")
+        found[2].append(Anchors(reference.tolist(), stride, name=f"anchors{stride}")(level))
+    return found
+
+
+def _box_head(filters: int, hidden: int, num_classes: int) -> Callable[[Any, list[Any]], tuple[Any, Any]]:
+    """Return what gives logits `(B, N, C)` and numbers `(B, N, C, 4)` of boxes `(B, N, 4)`."""
+    align = PyramidRoIAlign(BOX_BINS, STRIDES[:-1], name="box_align")
+    dense = [layers.Dense(hidden, activation="relu", name=f"box_hidden{index}") for index in (1, 2)]
+    # Fast R-CNN, section 2.3: deviations of 0.01 and 0.001.
+    rough = keras.initializers.RandomNormal(stddev=0.01, seed=0)
+    small = keras.initializers.RandomNormal(stddev=0.001, seed=0)
+    score = layers.Dense(num_classes, kernel_initializer=rough, dtype="float32", name="box_score")
+    move = layers.Dense(4 * num_classes, kernel_initializer=small, dtype="float32", name="box_move")
+    flat, split = layers.Reshape((-1, BOX_BINS * BOX_BINS * filters)), layers.Reshape((-1, num_classes, 4))
+
+    def head(boxes: Any, levels: list[Any]) -> tuple[Any, Any]:
+        x = flat(align(boxes, levels))
+        for layer in dense:
+            x = layer(x)
+        return score(x), split(move(x))
+
+    return head
+
+
+def _mask_head(filters: int, num_classes: int) -> Callable[[Any, list[Any]], Any]:
+    """Return what gives logits `(B, N, 28, 28, C)` of boxes `(B, N, 4)`."""
+    align = PyramidRoIAlign(MASK_BINS, STRIDES[:-1], name="mask_align")
+    convolutions = [
+        layers.Conv2D(
+            filters, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=f"mask{n}"
+        )
+        for n in (1, 2, 3, 4)
+    ]
+    enlarge = layers.Conv2DTranspose(
+        filters, 2, 2, activation="relu", kernel_initializer="he_normal", name="mask_up"
+    )
+    score = layers.Conv2D(num_classes, 1, dtype="float32", name="mask_score")
+
+    def head(boxes: Any, levels: list[Any]) -> Any:
+        count = boxes.shape[1]
+        x = ops.reshape(align(boxes, levels), (-1, MASK_BINS, MASK_BINS, filters))
+        for layer in convolutions:
+            x = layer(x)
+        return ops.reshape(score(enlarge(x)), (-1, count, MASK_SIZE, MASK_SIZE, num_classes))
+
+    return head
+
+
+@register(
+    paper="He et al., Mask R-CNN, ICCV 2017; Lin et al., Feature Pyramid Networks, CVPR 2017",
+    output_stride=4,
+    task="instance",
+    aliases=("mask-r-cnn",),
+)
+def MaskRCNN(
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    num_classes: int = 81,
+    weights: str | None = None,
+    encoder: str | None = "resnet50",
+    width: float = 1.0,
+    anchor_scale: float = 8.0,
+    proposals: int = 1000,
+    detections: int = 100,
+    name: str | None = None,
+) -> keras.Model:
+    """Mask R-CNN over a feature pyramid.
+
+    Args:
+        input_shape: `(H, W, channels)`; H and W may be None (any size).
+        num_classes: classes of the data, the background (class 0) included.
+        weights: of the encoder: None, `"imagenet"` or a path; without an encoder, a file of the whole
+            network.
+        encoder: a name of `kseg.encoders`, or None: a small residual one that trains from scratch.
+        width: factor on the channels of pyramid and heads, and of the residual encoder.
+        anchor_scale: side of the anchors in strides: 8 gives 32 to 512 pixels.
+        proposals: boxes that the heads look at.
+        detections: objects that come out at most.
+        name: name of the Keras model.
+
+    Returns:
+        Functional model: float32 `(B, H, W, channels)` -> `boxes` float32 `(B, detections, 4)` in pixels of
+        the image (y0, x0, y1, x1, the end exclusive), `scores` float32 `(B, detections)` in falling order, 0
+        in rows that fill up, `classes` int32 `(B, detections)`, and `masks` float32 `(B, detections, 28,
+        28)`: probabilities on a grid over each box. Its losses lie inside a training form
+        (`kseg.models.forms.LossForm`).
+
+    Example:
+        >>> model = MaskRCNN(num_classes=2, encoder=None, width=0.25, anchor_scale=4, detections=200)
+    """
+    image = image_input(input_shape)
+    if encoder is None:
+        features = residual_features(PadToStride(32, name="pad")(image), width)
+    else:
+        features = encoders.features(encoder, image, weights=weights)
+    filters, hidden = channels(256, width), channels(1024, width)
+    levels = _pyramid(features, filters)
+    regions = _proposal_network(levels, filters, anchor_scale)
+    before = max(proposals, detections)
+    boxes, known = Proposals(before, proposals, name="proposals")(image, *regions)
+    box_head, mask_head = _box_head(filters, hidden, num_classes), _mask_head(filters, num_classes)
+    logits, numbers = box_head(boxes, levels[:-1])
+    found, scores, classes = Detections(detections, name="detections")(
+        image, boxes, known, logits, numbers[:, :, 1:]
+    )
+    own = ops.one_hot(classes, num_classes, dtype="float32")[:, :, None, None, :]
+    masks = ops.sigmoid(ops.sum(mask_head(found, levels[:-1]) * own, axis=-1))
+    outputs = {"boxes": found, "scores": scores, "classes": classes, "masks": masks}
+    model = keras.Model(image, outputs, name=name or "mask_rcnn")
+    if encoder is None:
+        load_own_weights(model, weights)
+
+    def losses() -> forms.LossForm:
+        truth = _truth()
+        where = (truth["true_boxes"], truth["true_objects"], truth["true_crowds"])
+        flat = [
+            layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) for index, parts in enumerate(regions)
+        ]
+        rpn_class, rpn_box = RPNLosses(name="rpn_losses")(*flat, *where)
+        drawn = SampleRegions(DRAWN, POSITIVE_SHARE, name="regions")(boxes, known, *where)
+        box_class, box = BoxLosses(name="box_losses")(
+            *box_head(drawn[0], levels[:-1]), *drawn, truth["true_boxes"], truth["true_classes"]
+        )
+        # Positive boxes come first, and only they have masks.
+        boxes_, index, positive, _ = (part[:, : int(DRAWN * POSITIVE_SHARE)] for part in drawn)
+        targets = MaskTargets(MASK_SIZE, name="mask_targets")(
+            boxes_, index, truth["true_boxes"], truth["true_masks"]
+        )
+        own = ops.take_along_axis(truth["true_classes"], index, axis=1)
+        mask = MaskLoss(name="mask_loss")(mask_head(boxes_, levels[:-1]), targets, own, positive)
+        named = {"rpn_class": rpn_class, "rpn_box": rpn_box, "box_class": box_class, "box": box, "mask": mask}
+        return forms.LossForm(keras.Model({forms.IMAGE: image, **truth}, named, name="mask_rcnn_losses"))
+
+    return forms.attach(model, losses=losses)
+
+
+def _truth() -> dict[str, Any]:
+    """Return the inputs of the truth: what `kseg.instance.targets` makes of a sample."""
+    return {
+        "true_boxes": keras.Input((None, 4), name="true_boxes"),
+        "true_classes": keras.Input((None,), dtype="int32", name="true_classes"),
+        "true_objects": keras.Input((None,), name="true_objects"),
+        "true_crowds": keras.Input((None,), name="true_crowds"),
+        "true_masks": keras.Input((None, TRUE_SIDE, TRUE_SIDE), dtype="uint8", name="true_masks"),
+    }

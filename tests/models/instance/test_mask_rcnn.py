@@ -1,0 +1,151 @@
+"""Mask R-CNN: the published count, outputs of fixed shapes, and losses whatever an image holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kseg.errors import UsageError
+from kseg.layers.detection import TRUE_SIDE
+from kseg.models import MaskRCNN, describe, forms
+from kseg.models.shapes import shapes_only
+
+LOSSES = {"rpn_class", "rpn_box", "box_class", "box", "mask"}
+THIN: dict[str, Any] = {
+    "num_classes": 3, "encoder": None, "width": 0.0625, "anchor_scale": 4, "proposals": 48, "detections": 12,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return MaskRCNN(**THIN)
+
+
+@pytest.fixture(scope="module")
+def form(network: keras.Model) -> keras.Model:
+    found = forms.loss_form(network)
+    assert found is not None
+    return found.model
+
+
+def image(batch: int = 2, size: tuple[int, int] = (96, 64)) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(batch, *size, 3)).astype(np.float32)
+
+
+def truth(rows: int, objects: list[int], crowds: list[int] | None = None) -> dict[str, np.ndarray]:
+    """Boxes in rows of which the first so many are objects, and the next so many crowds, for each image."""
+    batch = len(objects)
+    target = {
+        "true_boxes": np.zeros((batch, rows, 4), np.float32),
+        "true_classes": np.zeros((batch, rows), np.int32),
+        "true_objects": np.zeros((batch, rows), np.float32),
+        "true_crowds": np.zeros((batch, rows), np.float32),
+        "true_masks": np.zeros((batch, rows, TRUE_SIDE, TRUE_SIDE), np.uint8),
+    }
+    random = np.random.default_rng(1)
+    for index, count in enumerate(objects):
+        more = 0 if crowds is None else crowds[index]
+        low = random.uniform(0, 30, (count + more, 2))
+        target["true_boxes"][index, : count + more] = np.concatenate(
+            [low, low + random.uniform(8, 30, low.shape)], 1
+        )
+        target["true_classes"][index, : count + more] = random.integers(1, 3, count + more)
+        target["true_objects"][index, :count] = 1
+        target["true_crowds"][index, count : count + more] = 1
+        target["true_masks"][index, :count, 10:50, 5:40] = 1
+    return target
+
+
+def losses(form: keras.Model, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found = form({forms.IMAGE: image(len(target["true_boxes"])), **target}, training=True)
+    return {name: ops.convert_to_numpy(value) for name, value in found.items()}
+
+
+def test_the_count_of_the_ledger() -> None:
+    """torchvision's Mask R-CNN R50-FPN with trainable normalisation; Keras' ResNet has biases besides."""
+    with shapes_only():
+        model = MaskRCNN(num_classes=91)
+    count = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    resnet = [
+        layer
+        for layer in model.layers
+        if layer.name.startswith("conv") and isinstance(layer, keras.layers.Conv2D)
+    ]
+    biases = sum(layer.filters for layer in resnet if layer.use_bias)
+    assert count - biases == 44_454_513
+
+
+@pytest.mark.parametrize("size", [(96, 64), (70, 81)])
+def test_outputs_have_fixed_shapes(network: keras.Model, size: tuple[int, int]) -> None:
+    found = {
+        name: ops.convert_to_numpy(value) for name, value in network(image(2, size), training=False).items()
+    }
+    assert {name: value.shape for name, value in found.items()} == {
+        "boxes": (2, 12, 4), "scores": (2, 12), "classes": (2, 12), "masks": (2, 12, 28, 28),
+    }  # fmt: skip
+    boxes, scores, classes = found["boxes"], found["scores"], found["classes"]
+    assert (np.diff(scores, axis=1) <= 0).all()
+    real = scores > 0
+    assert real.any()
+    assert ((classes > 0) == real).all()
+    assert classes.max() < 3
+    assert boxes.min() >= 0
+    assert (boxes[..., [0, 2]] <= size[0]).all()
+    assert (boxes[..., [1, 3]] <= size[1]).all()
+    assert not boxes[~real].any()
+    assert 0 <= found["masks"].min() <= found["masks"].max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "objects", "crowds"),
+    [(4, [3, 1], None), (4, [0, 0], None), (1, [1, 0], None), (6, [2, 0], [1, 3]), (80, [70, 2], None)],
+    ids=["some", "none", "one row", "crowds", "many"],
+)
+def test_losses_are_finite_whatever_is_there(
+    form: keras.Model, rows: int, objects: list[int], crowds: list[int] | None
+) -> None:
+    found = losses(form, truth(rows, objects, crowds))
+    assert set(found) == LOSSES
+    assert all(np.isfinite(value).all() and value.shape == (2,) for value in found.values())
+    assert all((value >= 0).all() for value in found.values())
+    empty = np.array(objects) == 0
+    for name in ("rpn_box", "box", "mask"):
+        assert not found[name][empty].any(), name
+        assert found[name][~empty].all(), name
+    assert (found["rpn_class"] > 0).all()
+
+
+def test_true_boxes_reach_the_heads(form: keras.Model) -> None:
+    """However poor the proposals, each object is learned from: its own box is among the regions."""
+    assert losses(form, truth(4, [1, 1]))["mask"].min() > 0.3
+
+
+def test_a_step_changes_every_part_of_the_network() -> None:
+    model = MaskRCNN(**THIN)
+    found = forms.loss_form(model)
+    assert found is not None
+    names = list(found.model.output)
+    found.model.compile(
+        keras.optimizers.SGD(0.1), loss={name: lambda _, given: given for name in names}, jit_compile=False
+    )
+    before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    found.model.fit(
+        {forms.IMAGE: image(), **truth(5, [4, 3])},
+        dict.fromkeys(names, np.zeros(2, np.float32)),
+        verbose=0,
+        epochs=2,
+    )
+    for weight, first in zip(model.trainable_weights, before, strict=True):
+        assert not np.array_equal(ops.convert_to_numpy(weight), first), weight.path
+
+
+def test_it_is_registered_and_refuses_nonsense() -> None:
+    entry = describe("mask-r-cnn")
+    assert (entry.name, entry.task) == ("MaskRCNN", "instance")
+    with pytest.raises(UsageError):
+        MaskRCNN(num_classes=2, encoder="no such encoder")

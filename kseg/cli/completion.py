@@ -38,7 +38,7 @@ ENCODERS = (
     *(f"efficientnetlite{number}" for number in (0, 1, 2)),
 )
 # The room of the networks; other modules of kseg.models have capital names, too.
-_NETWORKS = "kseg.models.semantic."
+_NETWORKS = ("kseg.models.semantic.", "kseg.models.instance.")
 # As kseg.data.sources.embedded has it, which imports OpenCV.
 _SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 LOSSES = ("cross_entropy", "dice", "focal", "jaccard", "lovasz", "ohem", "tversky")

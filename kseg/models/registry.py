@@ -308,10 +308,10 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
     SHARE.check(arguments.get("dropout", 0.0), "dropout", f"{name}: argument")
 
 
-def names() -> list[str]:
-    """Return the registered names in alphabetical order, those of installed packages too."""
+def names(task: str | None = None) -> list[str]:
+    """Return the registered names in alphabetical order, those of installed packages too; of one task, or all."""
     tasks.load_installed()
-    return sorted(_ENTRIES)
+    return sorted(name for name, entry in _ENTRIES.items() if task in (None, entry.task))
 
 
 def resolve(name: str) -> str:

@@ -52,7 +52,7 @@ def _without_zeros(model: keras.Model) -> None:
                 weight.assign(random.normal(0, scale, weight.shape).astype("float32"))
 
 
-@pytest.fixture(scope="module", params=names())
+@pytest.fixture(scope="module", params=names("semantic"))
 def network(request: pytest.FixtureRequest) -> Iterator[keras.Model]:
     keras.utils.set_random_seed(1)
     model = create(request.param)

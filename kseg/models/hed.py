@@ -19,6 +19,7 @@ from kseg.checks import check_choice
 from kseg.data.transforms.normalize import preprocess
 from kseg.encoders.weights import packaged_weights
 from kseg.layers import BilinearUpsampling, CropLike, PadToStride
+from kseg.layers.policy import dtype_policy
 
 STRIDES = (1, 2, 4, 8, 16)
 WEIGHTS = (None, "hed")
@@ -83,7 +84,9 @@ def HED(
 
 @functools.lru_cache(maxsize=1)
 def _detector() -> keras.Model:
-    return HED()
+    # Whatever a training has set meanwhile.
+    with dtype_policy("float32"):
+        return HED()
 
 
 def boundaries(image: NDArray[np.uint8]) -> NDArray[np.float32]:

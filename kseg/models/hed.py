@@ -60,17 +60,17 @@ def HED(
     image = keras.Input(input_shape, dtype="float32", name="image")
     padded = PadToStride(STRIDES[-1], name="pad")(image)
     found = encoders.build("vgg16", padded, weights=weights, taps="conv")
-    logits = []
+    maps = []
     for number, stride in enumerate(STRIDES, start=1):
         side = layers.Conv2D(1, 1, kernel_initializer="zeros", name=f"side{number}")(found[stride])
         if stride > 1:
             side = BilinearUpsampling(stride, name=f"side{number}_up")(side)
-        logits.append(side)
+        maps.append(side)
     mean = keras.initializers.Constant(1 / len(STRIDES))
     fused = layers.Conv2D(1, 1, kernel_initializer=mean, name="fuse")(
-        layers.Concatenate(name="sides")(logits)
+        layers.Concatenate(name="sides")(maps)
     )
-    outputs = {**{f"side{n}_boundaries": x for n, x in enumerate(logits, 1)}, "boundaries": fused}
+    outputs = {**{f"side{n}_boundaries": x for n, x in enumerate(maps, 1)}, "boundaries": fused}
     for key, value in outputs.items():
         cropped = CropLike(name=f"{key}_crop")([value, image])
         outputs[key] = layers.Activation("sigmoid", dtype="float32", name=key)(cropped)

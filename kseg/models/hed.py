@@ -67,9 +67,7 @@ def HED(
             side = BilinearUpsampling(stride, name=f"side{number}_up")(side)
         maps.append(side)
     mean = keras.initializers.Constant(1 / len(STRIDES))
-    fused = layers.Conv2D(1, 1, kernel_initializer=mean, name="fuse")(
-        layers.Concatenate(name="sides")(maps)
-    )
+    fused = layers.Conv2D(1, 1, kernel_initializer=mean, name="fuse")(layers.Concatenate(name="sides")(maps))
     outputs = {**{f"side{n}_boundaries": x for n, x in enumerate(maps, 1)}, "boundaries": fused}
     for key, value in outputs.items():
         cropped = CropLike(name=f"{key}_crop")([value, image])

@@ -141,6 +141,7 @@ def _measured(policies: tuple[str, ...], known: Any) -> dict[str, Any]:
     import numpy as np
 
     from kseg import losses, models
+    from kseg.layers.policy import dtype_policy
     from kseg.training import precision
 
     name, arguments, size, images = MEASURED
@@ -151,7 +152,7 @@ def _measured(policies: tuple[str, ...], known: Any) -> dict[str, Any]:
     )
 
     def build(policy: str, jit: bool) -> Any:
-        with precision.dtype_policy(policy):
+        with dtype_policy(policy):
             model = models.create(name, num_classes=2, **arguments)
             model.compile("adamw", losses.PixelCrossEntropy(), jit_compile=jit)
         return model

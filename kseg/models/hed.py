@@ -19,6 +19,7 @@ from kseg.checks import check_choice
 from kseg.data.transforms.normalize import preprocess
 from kseg.encoders.weights import packaged_weights
 from kseg.layers import BilinearUpsampling, CropLike, PadToStride
+from kseg.layers.policy import dtype_policy
 
 STRIDES = (1, 2, 4, 8, 16)
 WEIGHTS = (None, "hed")
@@ -59,17 +60,15 @@ def HED(
     image = keras.Input(input_shape, dtype="float32", name="image")
     padded = PadToStride(STRIDES[-1], name="pad")(image)
     found = encoders.build("vgg16", padded, weights=weights, taps="conv")
-    logits = []
+    maps = []
     for number, stride in enumerate(STRIDES, start=1):
         side = layers.Conv2D(1, 1, kernel_initializer="zeros", name=f"side{number}")(found[stride])
         if stride > 1:
             side = BilinearUpsampling(stride, name=f"side{number}_up")(side)
-        logits.append(side)
+        maps.append(side)
     mean = keras.initializers.Constant(1 / len(STRIDES))
-    fused = layers.Conv2D(1, 1, kernel_initializer=mean, name="fuse")(
-        layers.Concatenate(name="sides")(logits)
-    )
-    outputs = {**{f"side{n}_boundaries": x for n, x in enumerate(logits, 1)}, "boundaries": fused}
+    fused = layers.Conv2D(1, 1, kernel_initializer=mean, name="fuse")(layers.Concatenate(name="sides")(maps))
+    outputs = {**{f"side{n}_boundaries": x for n, x in enumerate(maps, 1)}, "boundaries": fused}
     for key, value in outputs.items():
         cropped = CropLike(name=f"{key}_crop")([value, image])
         outputs[key] = layers.Activation("sigmoid", dtype="float32", name=key)(cropped)
@@ -83,7 +82,9 @@ def HED(
 
 @functools.lru_cache(maxsize=1)
 def _detector() -> keras.Model:
-    return HED()
+    # Whatever a training has set meanwhile.
+    with dtype_policy("float32"):
+        return HED()
 
 
 def boundaries(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kseg import saving
+from kseg.layers.policy import dtype_policy
 from kseg.progress import Say
 from kseg.training import record
 from kseg.training.averaging import AverageWeights
@@ -16,7 +17,6 @@ from kseg.training.batch_norm_statistics import reestimate_batch_norm
 from kseg.training.compiled import Compiled
 from kseg.training.config import TrainConfig
 from kseg.training.feeds import Feeds
-from kseg.training.precision import dtype_policy
 from kseg.training.settled import Ground, Settled
 from kseg.training.validation import score_once
 

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseg.layers.policy import dtype_policy
 from kseg.models import forms
 from kseg.training.config import TrainConfig
 from kseg.training.goal import Goal
 from kseg.training.multipliers import encoder_factors, freeze
 from kseg.training.optimizers import create_optimizer
-from kseg.training.precision import dtype_policy
 from kseg.training.sampling import ForHeads, TruthInside
 from kseg.training.settled import Ground, Settled
 

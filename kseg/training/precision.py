@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +42,6 @@ class Compilation:
 
     jit: bool
     reason: str
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Build layers under Keras' dtype policy `name` inside the block."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def jit_compile() -> bool | str:

@@ -12,6 +12,7 @@ import pytest
 from kseg import encoders
 from kseg.data import preprocess
 from kseg.errors import DataError, MissingExtraError, UsageError
+from kseg.layers.policy import dtype_policy
 from kseg.models import HED, hed
 
 REFERENCES = Path(__file__).resolve().parents[1] / "references" / "hed.npz"
@@ -48,6 +49,15 @@ def test_a_map_of_any_size(size: tuple[int, int]) -> None:
     assert (found.shape, found.dtype) == (size, np.float32)
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+@needs_weights
+def test_the_detector_computes_in_float32_whatever_the_policy() -> None:
+    hed._detector.cache_clear()
+    with dtype_policy("mixed_bfloat16"):
+        mixed = hed.boundaries(disc(32, 48))
+    hed._detector.cache_clear()
+    np.testing.assert_array_equal(mixed, hed.boundaries(disc(32, 48)))
 
 
 @needs_weights

@@ -82,3 +82,55 @@ def test_sums_and_means_of_regions() -> None:
     values = np.arange(12.0).reshape(2, 3, 2)
     assert region_sums(values, labels).tolist() == [[2, 4], [4, 5], [24, 27]]
     assert region_means(values, labels).tolist() == [[1, 2], [4, 5], [8, 9]]
+
+
+def members(tree: SegmentTree) -> list[set[int]]:
+    """Each node's leaves."""
+    sets: list[set[int]] = [{leaf} for leaf in range(tree.leaves)]
+    for one, other in tree.children.tolist():
+        sets.append(sets[one] | sets[other])
+    return sets
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 36, 50])
+def test_a_cut_stops_merging_at_so_many_segments(count: int) -> None:
+    leaves, found = grid(5)
+    tree = merge(leaves, found)
+    segment = tree.cut(count)
+    assert sorted(set(segment)) == list(range(min(count, leaves)))
+    groups = [set(np.flatnonzero(segment == key)) for key in range(segment.max() + 1)]
+    assert all(group in members(tree) for group in groups)
+    assert [min(group) for group in groups] == sorted(min(group) for group in groups)
+
+
+def test_a_node_stands_until_the_merge_that_it_goes_into() -> None:
+    leaves, found = grid(6)
+    tree = merge(leaves, found)
+    stands = tree.stands()
+    for strength, (one, other) in zip(tree.strength, tree.children, strict=True):
+        assert stands[one] == stands[other] == strength
+    assert stands[-1] == tree.strength[-1]
+
+
+def test_neighbours_touch_and_are_there_at_one_time() -> None:
+    leaves, found = grid(7, side=4)
+    tree = merge(leaves, found)
+    sets = members(tree)
+    touch = {frozenset(edge) for edge in found.edges.tolist()}
+    # A node is there from its own merge until that of its parent.
+    born = [-1] * leaves + list(range(leaves - 1))
+    dies = [leaves] * tree.size
+    for step, pair in enumerate(tree.children.tolist()):
+        for node in pair:
+            dies[node] = step
+    expected = {
+        (one, other)
+        for other in range(tree.size)
+        for one in range(other)
+        if max(born[one], born[other]) < min(dies[one], dies[other])
+        and any(frozenset((a, b)) in touch for a in sets[one] for b in sets[other] if a != b)
+        and not sets[one] & sets[other]
+    }
+    pairs = tree.neighbours(found.edges)
+    assert len(pairs) == len(expected)
+    assert {tuple(sorted(pair)) for pair in pairs.tolist()} == expected

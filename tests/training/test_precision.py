@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from kseg.layers.policy import dtype_policy
 from kseg.training import precision
 
 
@@ -58,10 +59,10 @@ def test_a_slow_moment_does_not_decide() -> None:
 
 def test_policy_is_put_back_even_after_an_error() -> None:
     before = keras.config.dtype_policy().name
-    with precision.dtype_policy("mixed_bfloat16"):
+    with dtype_policy("mixed_bfloat16"):
         assert keras.layers.Dense(1).compute_dtype == "bfloat16"
     assert keras.config.dtype_policy().name == before
-    with pytest.raises(ZeroDivisionError), precision.dtype_policy("mixed_bfloat16"):
+    with pytest.raises(ZeroDivisionError), dtype_policy("mixed_bfloat16"):
         _ = 1 / 0
     assert keras.config.dtype_policy().name == before
 
@@ -71,7 +72,7 @@ def test_real_networks_are_timed_under_both_policies() -> None:
 
     def build(policy: str) -> keras.Model:
         built.append(policy)
-        with precision.dtype_policy(policy):
+        with dtype_policy(policy):
             model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, padding="same")])
         model.compile("sgd", "mse", jit_compile=False)
         return model

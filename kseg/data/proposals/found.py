@@ -44,7 +44,7 @@ class Proposals:
         Raises:
             UsageError: if the method gives boxes alone.
         """
-        superpixels, members = self._regions()
+        superpixels, members = self.regions()
         return members[index][superpixels]
 
     def masks(self) -> Masks:
@@ -53,9 +53,14 @@ class Proposals:
         Raises:
             UsageError: if the method gives boxes alone.
         """
-        return Masks.from_regions(*self._regions())
+        return Masks.from_regions(*self.regions())
 
-    def _regions(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def regions(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Return `superpixels` and `members`.
+
+        Raises:
+            UsageError: if the method gives boxes alone.
+        """
         if self.superpixels is None or self.members is None:
             raise UsageError("These proposals are boxes and have no masks. The method 'regions' gives masks")
         return self.superpixels, self.members

@@ -7,6 +7,7 @@ Grouping", CVPR 2014 (several scales on the same superpixels, pairs of regions).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -36,8 +37,44 @@ _ALIKE = 0.9
 _BLOCK = 256
 
 
-def regions(image: NDArray[np.uint8], find: Boundaries, count: int) -> Proposals:
+def regions(image: NDArray[np.uint8], finds: Sequence[Boundaries], count: int) -> Proposals:
     """Return at most `count` regions of a uint8 `(H, W, 3)` RGB image with their masks.
+
+    Args:
+        image: the image.
+        finds: what finds boundaries, at least one; where its regions are fewer than `count`, those of the
+            next follow, on the pieces that both kinds of superpixels cut the image into.
+        count: most regions.
+    """
+    found = _regions(image, finds[0], count)
+    for find in finds[1:]:
+        if len(found) < count:
+            found = _followed(found, _regions(image, find, count), count)
+    return found
+
+
+def _followed(found: Proposals, after: Proposals, count: int) -> Proposals:
+    """Return all of `found`, then what is new in `after`, `count` at most."""
+    superpixels, members = found.regions()
+    other, other_members = after.regions()
+    ids = superpixels.astype(np.int64) * other_members.shape[1] + other
+    pairs, pieces = np.unique(ids, return_inverse=True)
+    pieces = pieces.reshape(ids.shape)
+    first, second = np.divmod(pairs, other_members.shape[1])
+    joined = np.concatenate([members[:, first], other_members[:, second]])
+    last = found.scores[-1]
+    scores = np.minimum(after.scores * (last / max(after.scores[0], 1e-9)), last)
+    kept = _distinct(joined, np.bincount(pieces.ravel()), count)
+    return Proposals(
+        boxes=np.concatenate([found.boxes, after.boxes])[kept],
+        scores=np.concatenate([found.scores, scores])[kept].astype(np.float32),
+        superpixels=pieces.astype(np.int32),
+        members=joined[kept],
+    )
+
+
+def _regions(image: NDArray[np.uint8], find: Boundaries, count: int) -> Proposals:
+    """Return at most `count` regions over one kind of boundaries.
 
     Superpixels are the basins of the boundary map. One tree merges them by that map, another by the map of
     the image at half its size, which holds less detail. Candidates are all nodes of both trees, and all pairs

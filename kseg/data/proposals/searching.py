@@ -47,8 +47,9 @@ class Proposer:
         edge_model: file of a structured-forest edge detector (OpenCV's `model.yml.gz`) for edge boxes, as in
             the paper. Default: gradients of the smoothed Lab image, thinned to ridges, which need no file.
         boundaries: `"hed"` (the HED network, of the extra `pretrained`) or `"color"` (gradients of the
-            smoothed Lab image), for regions and edge boxes. Default: for regions HED where it is installed,
-            else colour; for edge boxes what `edge_model` says.
+            smoothed Lab image), for regions and edge boxes. Where HED gives fewer than 2000 regions, those of
+            colours follow. Default: for regions HED where it is installed, else colour; for edge boxes what
+            `edge_model` says.
 
     Raises:
         UsageError: if an argument is unknown, out of range, or not for this method.
@@ -117,14 +118,14 @@ class Proposer:
         least = _ENLARGED * max(size) if self.method == "regions" else max(size)
         side = min(self.max_side, least)
         image = resize_image(image, fitted_size(size, (side, side)))
-        boundaries = None if self.boundaries is None else detector(self.boundaries)
+        # Where HED sees few regions, in crowded or blurred images, colours see more.
+        finds = [] if self.boundaries is None else [detector(self.boundaries), detector("color")]
         if self.method == "selective-search":
             found = selective_search(image, self.quality, self.seed)
         elif self.method == "edge-boxes":
-            found = edge_boxes(image, self.edge_model, boundaries)
+            found = edge_boxes(image, self.edge_model, finds[0] if finds else None)
         else:
-            assert boundaries is not None
-            found = regions(image, boundaries, _MOST_REGIONS)
+            found = regions(image, finds[:1] if self.boundaries == "color" else finds, _MOST_REGIONS)
         return found.resized((image.shape[0], image.shape[1]), size)
 
 

@@ -65,7 +65,7 @@ def contour(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def test_masks_are_exact_but_for_corners_where_the_boundaries_are() -> None:
-    found = regions(two_squares(), contour, 100)
+    found = regions(two_squares(), [contour], 100)
     for square in SQUARES:
         wrong = min((found.mask(index) != mask_of(square)).sum() for index in range(4))
         assert wrong <= 4
@@ -91,12 +91,32 @@ def test_boxes_are_those_of_the_masks_scores_fall_and_no_two_are_alike(size: tup
 
 def test_every_superpixel_of_one_map_is_a_proposal_and_so_is_the_image() -> None:
     image = two_squares()
-    found = regions(image, boundaries.color_boundaries, 100)
+    found = regions(image, [boundaries.color_boundaries], 100)
     assert found.members is not None
     singles = found.members[found.members.sum(axis=1) == 1]
     # The ground is nearly the same as the image: it was dropped.
     assert singles.any(axis=0).sum() == found.members.shape[1] - 1 == 2
     assert found.members.all(axis=1).any()
+
+
+def test_regions_of_a_second_kind_follow_where_there_is_room() -> None:
+    image = two_squares()
+
+    def left(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        strength = contour(image)
+        strength[:, strength.shape[1] // 2 :] = 0
+        return strength
+
+    one, both = regions(image, [left], 100), regions(image, [left, contour], 100)
+    assert len(one) < len(both)
+    assert np.array_equal(both.boxes[: len(one)], one.boxes)
+    for index in range(len(one)):
+        assert np.array_equal(both.mask(index), one.mask(index))
+    new = [both.mask(index) for index in range(len(one), len(both))]
+    assert max(overlap(mask, mask_of(SQUARES[1])) for mask in new) > 0.99
+    assert max(overlap(mask, one.mask(index)) for mask in new for index in range(len(one))) <= 0.9
+    assert both.fault((120, 200)) == ""
+    assert len(regions(image, [left, contour], len(one))) == len(one)
 
 
 def test_the_same_image_gives_the_same_regions_and_fewer_are_the_first_of_them() -> None:

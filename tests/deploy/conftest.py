@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from toys import ToySample, build_toy, toy_sample, toy_spec, train_toy
 
@@ -24,7 +25,8 @@ def val_samples() -> list[ToySample]:
 
 @pytest.fixture(scope="session")
 def toy() -> Any:
-    """The trained toy, with its spec."""
+    """The trained toy, with its spec; the same in every session."""
+    keras.utils.set_random_seed(0)
     model = train_toy(build_toy())
     model.spec = toy_spec()
     return model

@@ -163,8 +163,7 @@ def MaskRCNN(
     filters, hidden = channels(256, width), channels(1024, width)
     levels = _pyramid(features, filters)
     regions = _proposal_network(levels, filters, anchor_scale)
-    before = max(proposals, detections)
-    boxes, known = Proposals(before, proposals, name="proposals")(image, *regions)
+    boxes, known = Proposals(proposals, proposals, name="proposals")(image, *regions)
     box_head, mask_head = _box_head(filters, hidden, num_classes), _mask_head(filters, num_classes)
     logits, numbers = box_head(boxes, levels[:-1])
     found, scores, classes = Detections(detections, name="detections")(
@@ -178,25 +177,7 @@ def MaskRCNN(
         load_own_weights(model, weights)
 
     def losses() -> forms.LossForm:
-        truth = _truth()
-        where = (truth["true_boxes"], truth["true_objects"], truth["true_crowds"])
-        flat = [
-            layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) for index, parts in enumerate(regions)
-        ]
-        rpn_class, rpn_box = RPNLosses(name="rpn_losses")(*flat, *where)
-        drawn = SampleRegions(DRAWN, POSITIVE_SHARE, name="regions")(boxes, known, *where)
-        box_class, box = BoxLosses(name="box_losses")(
-            *box_head(drawn[0], levels[:-1]), *drawn, truth["true_boxes"], truth["true_classes"]
-        )
-        # Positive boxes come first, and only they have masks.
-        boxes_, index, positive, _ = (part[:, : int(DRAWN * POSITIVE_SHARE)] for part in drawn)
-        targets = MaskTargets(MASK_SIZE, name="mask_targets")(
-            boxes_, index, truth["true_boxes"], truth["true_masks"]
-        )
-        own = ops.take_along_axis(truth["true_classes"], index, axis=1)
-        mask = MaskLoss(name="mask_loss")(mask_head(boxes_, levels[:-1]), targets, own, positive)
-        named = {"rpn_class": rpn_class, "rpn_box": rpn_box, "box_class": box_class, "box": box, "mask": mask}
-        return forms.LossForm(keras.Model({forms.IMAGE: image, **truth}, named, name="mask_rcnn_losses"))
+        return _loss_form(image, levels[:-1], regions, (boxes, known), box_head, mask_head)
 
     return forms.attach(model, losses=losses)
 
@@ -210,3 +191,29 @@ def _truth() -> dict[str, Any]:
         "true_crowds": keras.Input((None,), name="true_crowds"),
         "true_masks": keras.Input((None, TRUE_SIDE, TRUE_SIDE), dtype="uint8", name="true_masks"),
     }
+
+
+def _loss_form(
+    image: Any,
+    levels: list[Any],
+    regions: list[list[Any]],
+    proposals: tuple[Any, Any],
+    box_head: Callable[[Any, list[Any]], tuple[Any, Any]],
+    mask_head: Callable[[Any, list[Any]], Any],
+) -> forms.LossForm:
+    """Return the training form: anchors and proposals are matched with the truth, sampled and learned."""
+    truth = _truth()
+    true_boxes, where = truth["true_boxes"], (truth["true_objects"], truth["true_crowds"])
+    flat = [layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) for index, parts in enumerate(regions)]
+    rpn_class, rpn_box = RPNLosses(name="rpn_losses")(*flat, true_boxes, *where)
+    drawn = SampleRegions(DRAWN, POSITIVE_SHARE, name="regions")(*proposals, true_boxes, *where)
+    box_class, box = BoxLosses(name="box_losses")(
+        *box_head(drawn[0], levels), *drawn, true_boxes, truth["true_classes"]
+    )
+    # Positive boxes come first, and only they have masks.
+    boxes, index, positive, _ = (part[:, : int(DRAWN * POSITIVE_SHARE)] for part in drawn)
+    targets = MaskTargets(MASK_SIZE, name="mask_targets")(boxes, index, true_boxes, truth["true_masks"])
+    classes = ops.take_along_axis(truth["true_classes"], index, axis=1)
+    mask = MaskLoss(name="mask_loss")(mask_head(boxes, levels), targets, classes, positive)
+    named = {"rpn_class": rpn_class, "rpn_box": rpn_box, "box_class": box_class, "box": box, "mask": mask}
+    return forms.LossForm(keras.Model({forms.IMAGE: image, **truth}, named, name="mask_rcnn_losses"))

@@ -309,7 +309,7 @@ def _check(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def names(task: str | None = None) -> list[str]:
-    """Return the registered names in alphabetical order, those of installed packages too, of all tasks or one."""
+    """Return the registered names in alphabetical order, of installed packages too: of one task, or all."""
     tasks.load_installed()
     return sorted(name for name, entry in _ENTRIES.items() if task in (None, entry.task))
 

@@ -11,6 +11,7 @@ import collections
 import io
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -137,6 +138,7 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler that knows nothing but ordered dicts, tensors and storages."""
 
     def __init__(self, file: io.BufferedIOBase | BinaryIO) -> None:
+        _check_memo(file)
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
 
@@ -163,6 +165,18 @@ class _Unpickler(pickle.Unpickler):
         if (known.kind, known.count) != (pid[1], count):
             raise DataError(f"storage {printable(key, 40)} is described twice, differently")
         return known
+
+
+def _check_memo(file: io.BufferedIOBase | BinaryIO) -> None:
+    """Refuse a pickle that numbers an object beyond their count, and go back to its beginning.
+
+    Python's unpickler makes a table as long as the largest number, which five bytes can make gigabytes.
+    """
+    start = file.tell()
+    for seen, (operation, number, _) in enumerate(pickletools.genops(file)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > seen:
+            raise DataError(f"it numbers an object {number}, and has no more than {seen}")
+    file.seek(start)
 
 
 def _whole(value: Any) -> int:

@@ -177,3 +177,11 @@ def test_stream_of_another_protocol(tmp_path: Path) -> None:
     file.write_bytes(struct.pack("<q", 5))
     with pytest.raises(DataError, match="cannot be read"):
         read_state_dict(file)
+
+
+def test_a_number_of_an_object_makes_no_table(tmp_path: Path) -> None:
+    """LONG_BINPUT with an index of 2**27: Python's unpickler would make a table of gigabytes for it."""
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"\x80\x02}r" + struct.pack("<I", 2**27) + b".")
+    with pytest.raises(DataError, match="numbers an object 134217728"):
+        read_state_dict(path)

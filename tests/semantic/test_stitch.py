@@ -15,6 +15,7 @@ from kseg.inference.keras_runtime import KerasRuntime
 from kseg.layers import CropLike, TransposedConv
 from kseg.models import create
 from kseg.semantic.inference.shift_and_stitch import ShiftAndStitchRuntime, coarse_scores
+from kseg.tasks import OneOutput
 
 BORDER, STRIDE = 12, 4
 TOY: dict[str, Any] = {"num_classes": 3, "width": 0.03, "dropout": 0.0, "head_channels": 8}
@@ -157,6 +158,12 @@ def test_a_predictor_takes_it_as_a_runtime() -> None:
     predictor.close()
 
 
+class OfFile(OneOutput):
+    """What runs an artefact: outputs by name, no layers."""
+
+    name = "of a file"
+
+
 def test_what_cannot_be_stitched_is_named() -> None:
     image = keras.Input((None, None, 3))
     no_enlargement = keras.Model(image, keras.layers.Conv2D(3, 1)(image))
@@ -165,6 +172,8 @@ def test_what_cannot_be_stitched_is_named() -> None:
         ShiftAndStitchRuntime(fcn("FCN8s"), 3)
     with pytest.raises(UsageError, match=r"only a \.keras file has\. Received: runtime"):
         ShiftAndStitchRuntime(Identity(toy_spec(3)), 2)
+    with pytest.raises(UsageError, match=r"only a \.keras file has.*'of a file'"):
+        ShiftAndStitchRuntime(OfFile(), 2)
     with pytest.raises(UsageError, match="learned its last enlargement"):
         ShiftAndStitchRuntime(fcn("FCN8s", upsampling="learned_all"), 2)
     with pytest.raises(UsageError, match="has none"):

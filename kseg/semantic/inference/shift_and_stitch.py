@@ -104,7 +104,7 @@ class ShiftAndStitchRuntime:
 
     def __init__(self, source: Runtime | keras.Model, shifts: int) -> None:
         if not isinstance(source, KerasRuntime):
-            if not hasattr(source, "outputs"):
+            if not hasattr(source, "layers"):
                 name = getattr(source, "name", type(source).__name__)
                 raise UsageError(
                     "Shift-and-stitch needs the layers of the network, which only a .keras file has. "

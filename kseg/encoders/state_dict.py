@@ -167,14 +167,14 @@ class _Unpickler(pickle.Unpickler):
         return known
 
 
-def _check_memo(file: io.BufferedIOBase | BinaryIO) -> None:
+def _check_memo(file: Any) -> None:
     """Refuse a pickle that numbers an object beyond their count, and go back to its beginning.
 
     Python's unpickler makes a table as long as the largest number, which five bytes can make gigabytes.
     """
     start = file.tell()
     for seen, (operation, number, _) in enumerate(pickletools.genops(file)):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > seen:
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number or 0) > seen:
             raise DataError(f"it numbers an object {number}, and has no more than {seen}")
     file.seek(start)
 

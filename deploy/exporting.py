@@ -53,6 +53,10 @@ def _load_model(model: keras.Model | str | os.PathLike[str], spec: Spec | None) 
     return model, known
 
 
+# Of an input: a network's features are a hundred times as large.
+MOST_PIXELS = 2**25
+
+
 def _input_size(size: tuple[int, int] | None, spec: Spec, model: keras.Model) -> tuple[int, int]:
     """Return the size asked for, else the spec's, else the network's own."""
     own = tuple(model.inputs[0].shape[1:3])
@@ -61,6 +65,11 @@ def _input_size(size: tuple[int, int] | None, spec: Spec, model: keras.Model) ->
         raise UsageError("The model takes any image size and its spec fixes none: pass size=(height, width).")
     if min(chosen) < 2:
         raise UsageError(f"Argument `size` must be (height, width), both at least 2. Received: {chosen}")
+    if chosen[0] * chosen[1] > MOST_PIXELS:
+        raise UsageError(
+            f"Argument `size` must have at most {MOST_PIXELS:,} pixels: larger images are cut into tiles of "
+            f"the file's size. Received: {chosen[0]}x{chosen[1]}"
+        )
     for side, fixed in zip(chosen, own, strict=True):
         if fixed is not None and fixed != side:
             raise UsageError(f"The model was built for size {own}. Received: size={tuple(chosen)}")

@@ -234,6 +234,7 @@ def test_a_failed_gate_keeps_the_file_and_says_so(toy, val_samples, tmp_path):
         ({"verify": False, "dynamic": "batch"}, "None only"),
         ({"verify": False, "format": "onnx"}, "must end in '.onnx'"),
         ({"verify": False, "size": (1, 64)}, "at least 2"),
+        ({"verify": False, "size": (2**63, 2**63)}, "at most 33,554,432 pixels"),
         ({"verify": [], "verify_images": 4}, "an integer >= 8"),
         ({"verify": False, "precision": "int8", "calibration": [1], "calibration_images": 0}, "positive"),
     ],

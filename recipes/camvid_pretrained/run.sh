@@ -13,7 +13,7 @@ for seed in ${SEEDS:-0 1}; do
   kseg train --model resunet --encoder efficientnetlite0 --weights imagenet --data "$data" --size 360x480 \
     --crop 240x320 --epochs 70 --batch-size 8 --precision float32 --learning-rate 0.001 --weight-decay 0.05 \
     --warmup-steps 150 --ema 0.998 --class-weights median_frequency --class-weights-power 0.25 \
-    --scale 0.667-1.5 --val-every 5 --seed "$seed" --resume --out "$run"
+    --loss cross_entropy+0.5*jaccard --scale 0.667-2 --val-every 5 --seed "$seed" --resume --out "$run"
   kseg evaluate "$run/model.keras" --data "$data" --split val --out "$run/val.json"
   kseg evaluate "$run/model.keras" --data "$data" --split test --out "$run/test.json"
   kseg evaluate "$run/model.keras" --data "$data" --split test --flip --out "$run/test_flip.json"

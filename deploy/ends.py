@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,14 @@ def output_shapes(spec: Spec, size: tuple[int, int]) -> dict[str, Shape]:
     """Return the outputs that a graph of this spec has at an input size: name -> shape, batch left out."""
     shapes: dict[str, Shape] = tasks.find(spec.task).part("outputs")(spec, size)
     return shapes
+
+
+def fit(expected: Mapping[str, Shape], given: Mapping[str, Sequence[object]]) -> bool:
+    """Whether outputs have the names and shapes of a task, in any order; `ANY` fits every whole number."""
+    if set(expected) != set(given) or any(len(given[name]) != len(shape) for name, shape in expected.items()):
+        return False
+    sides = [pair for name, shape in expected.items() for pair in zip(shape, given[name], strict=True)]
+    return all(found == side or (side == tasks.ANY and isinstance(found, int)) for side, found in sides)
 
 
 @dataclass(frozen=True)
@@ -54,14 +63,15 @@ def checked_ends(
     shape = tuple(inputs.get(INPUT, ()))
     sides = [side for side in shape[1:3] if isinstance(side, int) and side > 0]
     takes = set(inputs) == {INPUT} and len(sides) == 2 and shape[1:] == (*sides, 3)
+    given: dict[str, Any] = {name: tuple(found)[1:] for name, found in outputs.items()}
     expected = output_shapes(spec, (sides[0], sides[1])) if takes else {}
-    if not takes or {name: tuple(found)[1:] for name, found in outputs.items()} != expected:
+    if not takes or not fit(expected, given):
         raise ArtefactError(
             f"'{printable(path)}' must have one input {INPUT} (B, H, W, 3) and one output "
             f"{tasks.described_outputs(spec)}, as its spec says. "
             f"Received: {_listed(inputs)} and {_listed(outputs)}"
         )
-    return Ends(shape, (sides[0], sides[1]), expected)
+    return Ends(shape, (sides[0], sides[1]), {name: given[name] for name in expected})
 
 
 def _listed(ends: Mapping[str, Sequence[object]]) -> str:

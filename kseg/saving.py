@@ -99,8 +99,7 @@ def _other_channels(model: keras.Model, spec: Spec) -> str:
     shapes = tasks.find(spec.task).part("outputs")(spec, (0, 0)).values()
     wanted = {shape[-1] for shape in shapes if len(shape) == 3}
     channels = {tensor.shape[-1] for tensor in model.outputs if len(tensor.shape) == 4}
-    # -1: any number, which the network's own arguments say.
-    if not channels or -1 in wanted or channels <= wanted:
+    if not channels or tasks.ANY in wanted or channels <= wanted:
         return ""
     return " and ".join(sorted(map(str, channels)))
 

@@ -22,6 +22,8 @@ from kseg.errors import UsageError, did_you_mean
 GROUP = "kseg.tasks"
 
 Outputs = Mapping[str, NDArray[Any]]
+# In the shape of an output: a number that only the network's own arguments say.
+ANY = 0
 
 
 class Scorer(Protocol):
@@ -154,7 +156,8 @@ class Task:
             `describe(args) -> dict`, JSON-ready; `around(options) -> list` says in words what stood around
             the network.
         commands: further commands: name -> module with `HELP`, `EXAMPLE`, `add_arguments` and `run`.
-        outputs: `(spec, size) -> {name: shape}`: the outputs of its exported graph, batch left out.
+        outputs: `(spec, size) -> {name: shape}`: the outputs of its exported graph, batch left out; `ANY` for
+            sides that the spec does not say.
         scorer: `(spec, samples) -> (Scorer, samples)`: checks that samples fit the model, and returns them in
             its terms.
         predictor: `(source, *, size=None, **options) -> Predictor`; source: a model, a runtime, or a file.
@@ -217,7 +220,7 @@ def names() -> list[str]:
 
 def described_outputs(spec: Any) -> str:
     """Return the outputs that a network of this spec has, for messages: `logits (B, H, W, 3)`."""
-    letters = {-1: "H", -2: "W"}
+    letters = {-1: "H", -2: "W", ANY: "N"}
     shapes = find(spec.task).part("outputs")(spec, (-1, -2))
     return " and ".join(
         f"{name} ({', '.join(['B', *(letters.get(side, str(side)) for side in shape)])})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kseg.spec import Spec
+from kseg.tasks import ANY
 
 BOXES, SCORES, CLASSES, MASKS = "boxes", "scores", "classes", "masks"
 
@@ -10,6 +11,6 @@ BOXES, SCORES, CLASSES, MASKS = "boxes", "scores", "classes", "masks"
 def outputs(spec: Spec, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     """Return names and shapes: boxes, scores, classes and masks of so many detections as the network gives.
 
-    How many these are, and how fine the masks, is the network's argument: -1 here.
+    How many these are, and how fine the masks, is the network's argument.
     """
-    return {BOXES: (-1, 4), SCORES: (-1,), CLASSES: (-1,), MASKS: (-1, -1, -1)}
+    return {BOXES: (ANY, 4), SCORES: (ANY,), CLASSES: (ANY,), MASKS: (ANY, ANY, ANY)}

@@ -148,8 +148,8 @@ def MaskRCNN(
     Returns:
         Functional model: float32 `(B, H, W, channels)` -> `boxes` float32 `(B, detections, 4)` in pixels of
         the image (y0, x0, y1, x1, the end exclusive), `scores` float32 `(B, detections)` in falling order, 0
-        in rows that fill up, `classes` int32 `(B, detections)`, and `masks` float32 `(B, detections, 28,
-        28)`: probabilities on a grid over each box. Its losses lie inside a training form
+        in rows that fill up, `classes` float32 `(B, detections)` (whole numbers), and `masks` float32 `(B,
+        detections, 28, 28)`: probabilities on a grid over each box. Its losses lie inside a training form
         (`kseg.models.forms.LossForm`).
 
     Example:
@@ -171,7 +171,9 @@ def MaskRCNN(
     )
     own = ops.one_hot(classes, num_classes, dtype="float32")[:, :, None, None, :]
     masks = ops.sigmoid(ops.sum(mask_head(found, levels[:-1]) * own, axis=-1))
-    outputs = {"boxes": found, "scores": scores, "classes": classes, "masks": masks}
+    # Every output is float32: runtimes have one kind of number.
+    named = ops.cast(classes, "float32")
+    outputs = {"boxes": found, "scores": scores, "classes": named, "masks": masks}
     model = keras.Model(image, outputs, name=name or "mask_rcnn")
     if encoder is None:
         load_own_weights(model, weights)

@@ -37,7 +37,7 @@ def build(title: str, policy: str, thin: bool) -> Any:
     import keras
 
     from kseg import models
-    from kseg.training.precision import dtype_policy
+    from kseg.layers.policy import dtype_policy
 
     name, arguments = NETWORKS[title]
     keras.utils.set_random_seed(0)

@@ -73,9 +73,12 @@ class PlainNames(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        for stage, output in itertools.product(("", "val_"), self.outputs):
+        stages = ("", "val_")
+        # The loss of an output `box_class` does not belong to an output `box`.
+        losses = {f"{stage}{output}_loss" for stage, output in itertools.product(stages, self.outputs)}
+        for stage, output in itertools.product(stages, self.outputs):
             start = f"{stage}{output}_"
-            for name in [name for name in logs if name.startswith(start) and name != f"{start}loss"]:
+            for name in [name for name in logs if name.startswith(start) and name not in losses]:
                 logs[stage + name.removeprefix(start)] = logs.pop(name)
 
 

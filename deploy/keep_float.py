@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kseg.errors import UsageError
+from kseg.patterns import linear
 from kseg.spec import Spec
 
 # Far beyond any list of layers; RE2 itself bounds what a pattern may unfold to.
@@ -33,10 +34,8 @@ class Pattern:
                 f"Argument `{argument}` has {len(text):,} characters; at most {_LONGEST:,} are taken. "
                 f"It begins: {text[:40]!r}"
             )
-        options = re2.Options()
-        options.log_errors = False
         try:
-            self._compiled = re2.compile(text, options)
+            self._compiled = linear(text)
         except (re2.error, UnicodeEncodeError) as error:
             raise UsageError(
                 f"Argument `{argument}` must be a regular expression of RE2 ({_reason(error)}; it has "

@@ -9,6 +9,19 @@ from kseg.errors import UsageError
 from kseg.text import printable
 
 
+def linear(pattern: str) -> Any:
+    """Return an expression of RE2, which takes time in proportion to the text.
+
+    Raises:
+        re2.error, UnicodeEncodeError: if RE2 cannot say it.
+    """
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
 def compiled(pattern: str, what: str) -> Any:
     """Return an expression with `search(text)` and `groups`, whose matches have `match[0]`, `match[1]`, ...
 
@@ -30,9 +43,7 @@ def compiled(pattern: str, what: str) -> Any:
         raise UsageError(
             f"{what} is no regular expression: {error}. Received: {printable(repr(pattern), 60)}"
         ) from error
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
+        return linear(pattern)
     except (re2.error, UnicodeError):
         return own

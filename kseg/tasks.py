@@ -8,6 +8,7 @@ the group `kseg.tasks` (name of the task -> the `Task`), which processes that ks
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,6 +101,11 @@ class Table:
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+
+
+def percent(value: float | None) -> str:
+    """Return a share in 0..1 as a cell of a table of per cents; a dash for None."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 @dataclass(frozen=True)
@@ -239,10 +245,11 @@ def charts() -> dict[str, str]:
     return {column: title for row in _ROWS.values() for column, title in row.charts.items()}
 
 
+@functools.cache
 def load_installed() -> None:
     """Enter the rows of all installed packages; with their modules come the networks that these register.
 
-    It takes some milliseconds.
+    Once: it takes some milliseconds.
     """
     for point in metadata.entry_points(group=GROUP):
         register(point.load())
@@ -302,7 +309,7 @@ register(
         agreed="{share} of the objects of score 0.5 and more found by both",
         scored="COCO's AP over all images of {splits}, at original size; printed again by kseg evaluate.",
         charts={"ap": "Mask AP, %", "ap50": "Mask AP50, %"},
-        looks=("size", "resize", "overlap", "batch_size", "say"),
+        looks=("size", "resize", "overlap", "batch_size"),
         outputs="kseg.instance.outputs:outputs",
         scorer="kseg.instance.scoring:scorer",
         predictor="kseg.instance.predictor:InstancePredictor",

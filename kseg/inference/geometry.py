@@ -6,6 +6,7 @@ back shifted. Resampling is bilinear with pixel centres at +0.5, as in the netwo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -88,3 +89,16 @@ def resize_rows(values: Floats, size: tuple[int, int], first: int, last: int) ->
         share = weight[:, None, None]
         rows = values[lower] * (1 - share) + values[upper] * share
     return resize_channels(rows, (last - first, size[1]))
+
+
+def tile_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Return where tiles of `window` pixels begin along an axis of `length` pixels.
+
+    Tiles lie evenly, the first at 0 and the last ending at `length`; neighbours share at least
+    `overlap * window` pixels. An axis that is no longer than the window has one tile.
+    """
+    if length <= window:
+        return [0]
+    step = max(1, math.floor(window * (1 - overlap)))
+    count = math.ceil((length - window) / step) + 1
+    return [round(index * (length - window) / (count - 1)) for index in range(count)]

@@ -80,3 +80,23 @@ def load_runtime(path: str | os.PathLike[str], **options: Any) -> Runtime:
     with explained_imports():
         runtime: Runtime = known[suffix].load()(file, **options)
     return runtime
+
+
+def opened_runtime(source: Any) -> Runtime:
+    """Return what a predictor is given, a Keras model, a runtime or a path, as a runtime.
+
+    Raises:
+        UsageError: if it is none of these.
+    """
+    if isinstance(source, str | os.PathLike):
+        return load_runtime(source)
+    if isinstance(source, Runtime):
+        return source
+    if hasattr(source, "inputs") and hasattr(source, "outputs"):
+        from kseg.inference.keras_runtime import KerasRuntime
+
+        return KerasRuntime(source)
+    raise UsageError(
+        "Predictor needs a Keras model, a runtime or the path of a model file. "
+        f"Received: {type(source).__name__}"
+    )

@@ -15,10 +15,9 @@ from kseg.data.run_lengths import Masks
 from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.errors import UsageError
 from kseg.inference.pictures import Picture, as_image, several
-from kseg.inference.runtime import Runtime, load_runtime
+from kseg.inference.runtime import Runtime, opened_runtime
 from kseg.instance.outputs import BOXES, CLASSES, MASKS, SCORES
 from kseg.instance.windows import Window, in_image, merged, windows
-from kseg.progress import Say
 from kseg.spec import RESIZE_RULES, Spec
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ class InstancePredictor:
         resize: `"none"`, `"stretch"` or `"fit"`; default: the Spec's rule.
         overlap: share of a window that neighbours have in common: objects larger than that may be cut.
         batch_size: windows that the network is given at once.
-        say: not used.
 
     Raises:
         UsageError: if an argument is out of range or does not fit the artefact, or nobody says a size.
@@ -62,9 +60,8 @@ class InstancePredictor:
         resize: str | None = None,
         overlap: float = 0.25,
         batch_size: int = 1,
-        say: Say | None = None,
     ) -> None:
-        self.runtime = _runtime(model_or_path)
+        self.runtime: Any = opened_runtime(model_or_path)
         self.spec: Spec = self.runtime.spec
         self.resize = check_choice("resize", self.spec.resize if resize is None else resize, RESIZE_RULES)
         fixed = self.runtime.input_size
@@ -162,13 +159,3 @@ def _weights(centres: NDArray[Any], low: float, high: float, cells: int) -> NDAr
     places = np.clip(share * cells - 0.5, 0, cells - 1)
     tent = np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0)
     return (tent * ((share >= 0) & (share <= 1))[:, None]).astype(np.float32)
-
-
-def _runtime(source: Any) -> Any:
-    if isinstance(source, str | os.PathLike):
-        return load_runtime(source)
-    if hasattr(source, "outputs") and hasattr(source, "input_size"):
-        return source
-    from kseg.inference.keras_runtime import KerasRuntime
-
-    return KerasRuntime(source)

@@ -12,11 +12,11 @@ from kseg.data.detections import Detections
 from kseg.data.instances import Instances
 from kseg.instance.drawing import Color, color_of, layer
 from kseg.instance.pictures import CONFIDENT
-from kseg.instance.tables import SUMMARY, percent
+from kseg.instance.tables import SUMMARY
 from kseg.metrics.instances import InstanceScorer
 from kseg.metrics.instances.errors import judged
 from kseg.spec import Spec
-from kseg.tasks import Page
+from kseg.tasks import Page, percent
 from kseg.viz import viewer
 from kseg.viz.escaping import escape
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kseg.metrics.instances import InstanceScorer
 from kseg.spec import Spec
-from kseg.tasks import Result, Table
+from kseg.tasks import Result, Table, percent
 from kseg.text import printable
 
 SUMMARY = {
@@ -57,8 +57,3 @@ def tables(scorer: InstanceScorer, spec: Spec) -> Result:
         ],
         f"at original size, at most {scorer.most} detections of a class per image",
     )
-
-
-def percent(value: float | None) -> str:
-    """Return a share as per cent, a dash for None."""
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.transforms.resize import fitted_size, resize_image
-from kseg.inference.geometry import pad_to
+from kseg.inference.geometry import pad_to, tile_starts
 
 Size = tuple[int, int]
 Floats = NDArray[np.float32]
@@ -38,14 +38,6 @@ class Window:
     inner: tuple[bool, bool, bool, bool]
 
 
-def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """Return where windows begin so that they cover `length` evenly and share at least `overlap`."""
-    if length <= window:
-        return [0]
-    count = 1 + int(np.ceil((length - window) / (window * (1 - overlap))))
-    return np.linspace(0, length - window, count).round().astype(int).tolist()
-
-
 def windows(
     image: NDArray[np.uint8], size: Size, resize: str, overlap: float, fill: tuple[int, int, int]
 ) -> Iterator[Window]:
@@ -65,8 +57,8 @@ def windows(
         pixels = pad_to(resize_image(image, inner), size, fill)
         yield Window(pixels, (0, 0), (inner[0] / height, inner[1] / width), (False,) * 4)
         return
-    for top in _starts(height, size[0], overlap):
-        for left in _starts(width, size[1], overlap):
+    for top in tile_starts(height, size[0], overlap):
+        for left in tile_starts(width, size[1], overlap):
             part = image[top : top + size[0], left : left + size[1]]
             ends = (top > 0, left > 0, top + size[0] < height, left + size[1] < width)
             yield Window(pad_to(np.ascontiguousarray(part), size, fill), (top, left), (1.0, 1.0), ends)

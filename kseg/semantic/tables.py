@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kseg.semantic.scoring import SemanticScorer
 from kseg.spec import Spec
-from kseg.tasks import Result, Table
+from kseg.tasks import Result, Table, percent
 from kseg.text import printable
 
 SUMMARY = {
@@ -34,19 +34,15 @@ def tables(scorer: SemanticScorer, spec: Spec) -> Result:
     per_class = [
         (
             printable(row["name"]),
-            _percent(row["iou"]),
-            _percent(row["acc"]),
-            _percent(row["pixels"] / max(scorer.total, 1)),
+            percent(row["iou"]),
+            percent(row["acc"]),
+            percent(row["pixels"] / max(scorer.total, 1)),
         )
         for row in classes
     ]
-    summary = [(f"{text} ({key}), %", _percent(scores[key])) for key, text in SUMMARY.items()]
+    summary = [(f"{text} ({key}), %", percent(scores[key])) for key, text in SUMMARY.items()]
     return Result(
         record,
         [Table(("class", "IoU, %", "accuracy, %", "share, %"), per_class), Table((), summary)],
         "at original size, void left out",
     )
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -86,7 +86,7 @@ class BestModel:
         reestimate_batch_norm(network, feeds.batches, count=count)
         scores: dict[str, Any] = {}
         if feeds.validation is not None:
-            inside = self.compiled.weights is not None
+            inside = self.compiled.losses_inside
             found = score_once(network, inside, self.ground, self.settled, feeds.validation)
             scores = {f"val_{name}": value for name, value in found.items()}
             task = self.ground.task

@@ -40,13 +40,18 @@ class Compiled:
         return self.form is self.network
 
     @property
+    def losses_inside(self) -> bool:
+        """Whether the form takes the truth and gives losses."""
+        return self.weights is not None
+
+    @property
     def variables(self) -> list[keras.Variable]:
         """Everything that a step may change: weights, statistics, seeds of dropout."""
         return list({id(item): item for item in (*self.network.variables, *self.form.variables)}.values())
 
     def feed(self, batches: Any) -> Any:
         """Return `batches` as the form takes them: labels for each output, or the truth as further inputs."""
-        if self.weights is not None:
+        if self.losses_inside:
             return TruthInside(batches, list(self.form.output))
         heads = forms.heads(self.network)
         return ForHeads(batches, heads) if heads else batches

@@ -27,7 +27,7 @@ def scoring(compiled: Compiled, ground: Ground, settled: Settled, validation: An
         settled: the values of the run.
         validation: batches of the held-out samples.
     """
-    if compiled.weights is None:
+    if not compiled.losses_inside:
         return lambda: _by_batches(compiled.network, validation)
     by_scorer = _by_scorer(compiled.network, ground, settled)
     truth = compiled.feed(validation)

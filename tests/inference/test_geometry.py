@@ -29,7 +29,7 @@ sides = st.integers(1, 700)
 @settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.95))
 def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: float) -> None:
-    starts = tiles.tile_starts(length, window, overlap)
+    starts = geometry.tile_starts(length, window, overlap)
     window = min(window, length)
     assert starts[0] == 0
     assert starts[-1] + window == length
@@ -41,7 +41,7 @@ def test_tiles_cover_the_axis_and_overlap(length: int, window: int, overlap: flo
 @settings(deadline=None)
 @given(length=sides, window=sides, overlap=st.floats(0, 0.9))
 def test_weights_add_up_to_one_everywhere(length: int, window: int, overlap: float) -> None:
-    starts = tiles.tile_starts(length, window, overlap)
+    starts = geometry.tile_starts(length, window, overlap)
     window = min(window, length)
     weights = tiles.blend_weights(length, window, starts)
     total = np.zeros(length)

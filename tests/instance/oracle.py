@@ -10,6 +10,7 @@ import numpy as np
 
 from kseg.data.instances import Instances, stack
 from kseg.spec import Spec
+from kseg.tasks import OneOutput
 
 GRID = 28
 SPEC = Spec(classes=("background", "blob"), task="instance", input_size=(64, 64))
@@ -39,7 +40,7 @@ def blobs(
     )
 
 
-class Oracle:
+class Oracle(OneOutput):
     """Says of each window where its blobs are; scores fall with their number."""
 
     name = "oracle"

@@ -9,6 +9,7 @@ from keras import ops
 
 from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, encode
 from kseg.layers.detection.matching import NEITHER, POSITIVE, Sample, match
+from kseg.layers.detection.rows import take
 
 
 def smooth_l1(error: Any, sigma: float = 1.0) -> Any:
@@ -16,15 +17,6 @@ def smooth_l1(error: Any, sigma: float = 1.0) -> Any:
     bound = 1.0 / sigma**2
     size = ops.abs(error)
     return ops.where(size < bound, size * size / (2 * bound), size - bound / 2)
-
-
-def _rows(values: Any, index: Any) -> Any:
-    """Return rows `(B, S, ...)` of values `(B, N, ...)`, or `(1, N, ...)` for all images."""
-    if values.shape[0] == 1:
-        values = ops.broadcast_to(values, (ops.shape(index)[0], *ops.shape(values)[1:]))
-    if len(values.shape) == 2:
-        return ops.take_along_axis(values, index, axis=1)
-    return ops.take_along_axis(values, index[..., None], axis=1)
 
 
 def _mean(values: Any, weights: Any) -> Any:
@@ -74,11 +66,11 @@ class RPNLosses(keras.layers.Layer):
             anchors, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
         )
         chosen, drawn = self.draw(labels)
-        positive = ops.cast(ops.equal(_rows(labels, chosen), POSITIVE), "float32") * drawn
-        entropy = ops.binary_crossentropy(positive, _rows(logits, chosen), from_logits=True)
-        own = _rows(anchors, chosen)
-        wanted = encode(_rows(true_boxes, _rows(index, chosen)), own)
-        error = ops.sum(smooth_l1(_rows(numbers, chosen) - ops.stop_gradient(wanted), self.sigma), axis=-1)
+        positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
+        entropy = ops.binary_crossentropy(positive, take(logits, chosen), from_logits=True)
+        own = take(ops.broadcast_to(anchors, (ops.shape(labels)[0], *ops.shape(anchors)[1:])), chosen)
+        wanted = encode(take(true_boxes, take(index, chosen)), own)
+        error = ops.sum(smooth_l1(take(numbers, chosen) - ops.stop_gradient(wanted), self.sigma), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
         return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
 
@@ -127,8 +119,8 @@ class SampleRegions(keras.layers.Layer):
         labels, index, _ = match(boxes, true_boxes, real, high=limit, low=limit, crowd=crowd)
         labels = ops.where(there > 0, labels, NEITHER)
         chosen, drawn = self.draw(labels)
-        positive = ops.cast(ops.equal(_rows(labels, chosen), POSITIVE), "float32") * drawn
-        return _rows(boxes, chosen), _rows(index, chosen), positive, drawn
+        positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
+        return take(boxes, chosen), take(index, chosen), positive, drawn
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -158,11 +150,11 @@ class BoxLosses(keras.layers.Layer):
         true_boxes: Any,
         true_classes: Any,
     ) -> tuple[Any, Any]:
-        classes = _rows(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
+        classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
         entropy = ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
         own = ops.one_hot(classes, logits.shape[-1], dtype="float32")
         found = ops.sum(numbers * own[..., None], axis=2)
-        wanted = encode(_rows(true_boxes, index), boxes, STANDARD_DEVIATIONS)
+        wanted = encode(take(true_boxes, index), boxes, STANDARD_DEVIATIONS)
         error = ops.sum(smooth_l1(found - ops.stop_gradient(wanted)), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
         return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count

@@ -9,6 +9,7 @@ from keras import ops
 
 from kseg.checks import whole
 from kseg.layers.detection.regions import tent
+from kseg.layers.detection.rows import take
 
 # Rows and columns of a true mask on the grid of its box.
 TRUE_SIDE = 56
@@ -38,9 +39,9 @@ class MaskTargets(keras.layers.Layer):
     def call(self, boxes: Any, index: Any, true_boxes: Any, true_masks: Any) -> Any:
         boxes = ops.stop_gradient(boxes)
         side = true_masks.shape[-1]
-        own = ops.take_along_axis(true_boxes, index[..., None], axis=1)
+        own = take(true_boxes, index)
         masks = ops.reshape(ops.cast(true_masks, "float32"), (*ops.shape(true_masks)[:2], side * side))
-        masks = ops.take_along_axis(masks, index[..., None], axis=1)
+        masks = take(masks, index)
         masks = ops.reshape(masks, (*ops.shape(boxes)[:2], side, side))
         rows = self._weights(boxes[..., 0], boxes[..., 2], own[..., 0], own[..., 2], side)
         columns = self._weights(boxes[..., 1], boxes[..., 3], own[..., 1], own[..., 3], side)

@@ -9,6 +9,7 @@ from keras import ops
 
 from kseg.checks import Range, whole
 from kseg.layers.detection.boxes import overlaps
+from kseg.layers.detection.rows import filled_up
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 # A box that lies in a crowd by more than this share of itself is neither right nor wrong.
@@ -83,10 +84,7 @@ class Sample(keras.layers.Layer):
         return keras.KerasTensor(shape, "int32"), keras.KerasTensor(shape, "float32")
 
     def call(self, labels: Any) -> tuple[Any, Any]:
-        have = labels.shape[-1]
-        if have is None or have < self.count:
-            missing = self.count - (have or 0)
-            labels = ops.pad(labels, ((0, 0), (0, missing)), constant_values=NEITHER)
+        labels = filled_up(labels, self.count, NEITHER)
         draw = keras.random.uniform(ops.shape(labels), 0.25, 0.75, seed=self._generator)
         positive = ops.cast(ops.equal(labels, POSITIVE), "float32")
         negative = ops.cast(ops.equal(labels, NEGATIVE), "float32")

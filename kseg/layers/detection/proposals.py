@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, clip, decode, sides
+from kseg.layers.detection.rows import filled_up, take
 from kseg.layers.detection.suppression import suppressed
 
 
@@ -17,13 +18,8 @@ def _best(scores: Any, count: int, *values: Any) -> tuple[Any, ...]:
 
     With fewer rows than that, rows of score -1 fill up.
     """
-    have = scores.shape[-1]
-    if have is None or have < count:
-        missing = count if have is None else count - have
-        scores = ops.pad(scores, ((0, 0), (0, missing)), constant_values=-1.0)
-        values = tuple(ops.pad(value, ((0, 0), (0, missing), (0, 0))) for value in values)
-    found, order = ops.top_k(scores, count)
-    return found, *(ops.take_along_axis(value, order[..., None], axis=1) for value in values)
+    found, order = ops.top_k(filled_up(scores, count, -1.0), count)
+    return found, *(take(filled_up(value, count), order) for value in values)
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -77,7 +73,7 @@ class Proposals(keras.layers.Layer):
             levels.append(ops.zeros_like(score) + level)
         every, score, level = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
         indices, real = suppressed(every, score, level, self.threshold, self.keep, steps=self.steps)
-        found = ops.take_along_axis(every, indices[..., None], axis=1)
+        found = take(every, indices)
         return found * real[..., None], real
 
     def get_config(self) -> dict[str, Any]:
@@ -138,8 +134,8 @@ class Detections(keras.layers.Layer):
         indices, kept = suppressed(
             rows[..., :4], best, rows[..., 4], self.threshold, self.keep, steps=self.steps
         )
-        rows = ops.take_along_axis(rows, indices[..., None], axis=1) * kept[..., None]
-        found = ops.take_along_axis(best, indices, axis=1) * kept
+        rows = take(rows, indices) * kept[..., None]
+        found = take(best, indices) * kept
         return rows[..., :4], found, ops.cast(rows[..., 4], "int32")
 
     def get_config(self) -> dict[str, Any]:

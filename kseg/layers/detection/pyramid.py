@@ -11,6 +11,7 @@ from keras import ops
 
 from kseg.checks import pair, whole
 from kseg.layers.detection.boxes import sides
+from kseg.layers.detection.regions import aligned_samples
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -95,14 +96,9 @@ class PyramidRoIAlign(keras.layers.Layer):
 
     def _samples(self, low: Any, high: Any, bins: int, size: Any) -> list[tuple[Any, Any]]:
         """Return both neighbours of each sample on an axis and their weights, each `(B, N, samples)`."""
-        count = bins * self.samples
-        steps = (ops.arange(count, dtype="float32") + 0.5) / count
-        position = low[..., None] - 0.5 + (high - low)[..., None] * steps
-        last = size[..., None] - 1
-        inside = ops.cast(ops.logical_and(position >= -1, position <= last + 1), "float32")
-        position = ops.clip(position, 0, last)
+        position, inside = aligned_samples(low, high, bins * self.samples, size[..., None])
         before = ops.floor(position)
-        after = ops.minimum(before + 1, last)
+        after = ops.minimum(before + 1, size[..., None] - 1)
         share = position - before
         return [(before, (1 - share) * inside), (after, share * inside)]
 

@@ -20,6 +20,20 @@ def tent(positions: Any, size: Any) -> Any:
     return ops.maximum(1 - ops.abs(positions[..., None] - pixels), 0)
 
 
+def aligned_samples(low: Any, high: Any, count: int, size: Any) -> tuple[Any, Any]:
+    """Return where `RoIAlign` samples an axis, and which samples lie in the features, `(..., count)` each.
+
+    Args:
+        low, high: borders of the boxes, `(...)`, in pixels of the features.
+        count: samples.
+        size: pixels of the axis, float32; `(..., 1)` where it is not the same for all.
+    """
+    steps = (ops.arange(count, dtype="float32") + 0.5) / count
+    positions = low[..., None] - 0.5 + (high - low)[..., None] * steps
+    inside = ops.cast(ops.logical_and(positions >= -1, positions <= size), "float32")
+    return ops.clip(positions, 0, size - 1), inside
+
+
 def _sampled(features: Any, rows: Any, columns: Any) -> Any:
     """Return `(B, N, P, Q, C)` from features `(B, H, W, C)`, weights `(B, N, P, H)` and `(B, N, Q, W)`."""
     by_rows = ops.einsum("bnph,bhwc->bnpwc", rows, features)
@@ -72,12 +86,8 @@ class RoIAlign(_Regions):
         self.samples = whole(samples, "RoIAlign", "samples")
 
     def _weights(self, low: Any, high: Any, bins: int, size: Any) -> Any:
-        count = bins * self.samples
-        steps = (ops.arange(count, dtype="float32") + 0.5) / count
-        positions = low[..., None] - 0.5 + (high - low)[..., None] * steps
-        last = ops.cast(size, "float32")
-        inside = ops.cast(ops.logical_and(positions >= -1, positions <= last), "float32")
-        weights = tent(ops.clip(positions, 0, last - 1), size) * inside[..., None]
+        positions, inside = aligned_samples(low, high, bins * self.samples, ops.cast(size, "float32"))
+        weights = tent(positions, size) * inside[..., None]
         shape = ops.shape(weights)
         return ops.mean(ops.reshape(weights, (*shape[:-2], bins, self.samples, shape[-1])), axis=-2)
 

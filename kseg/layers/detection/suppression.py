@@ -10,6 +10,7 @@ from keras import ops
 from kseg.checks import Range, whole
 from kseg.errors import UsageError
 from kseg.layers.detection.boxes import overlaps
+from kseg.layers.detection.rows import filled_up, take
 
 
 def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | None = None) -> Any:
@@ -69,34 +70,22 @@ def suppressed(
     """Return the indices that stay and which are real; see `NonMaximumSuppression`."""
     if groups is None:
         groups = ops.zeros_like(scores)
-    boxes, scores, groups, looked_at = _enough(boxes, scores, groups, before)
+    if scores.shape[-1] is None:
+        most = int(before or 0)
+        boxes, scores, groups = filled_up(boxes, most), filled_up(scores, most, -1.0), filled_up(groups, most)
+    count = scores.shape[-1] or int(before or 0)
+    looked_at = count if before is None else min(before, count)
     best, order = ops.top_k(ops.stop_gradient(scores), looked_at)
-    ordered = ops.take_along_axis(boxes, order[..., None], axis=1)
-    own = ops.take_along_axis(groups, order, axis=1)
-    stays = kept(ordered, best, own, threshold, steps)
+    stays = kept(take(boxes, order), best, take(groups, order), threshold, steps)
     # Those that stay first, each group in the order of its scores: no two keys are equal.
     places = ops.arange(looked_at, dtype="float32")
-    keys = stays * (2 * looked_at) - places
-    if looked_at < keep:
-        missing = ((0, 0), (0, keep - looked_at))
-        keys = ops.pad(keys, missing, constant_values=-4.0 * looked_at)
-        order, stays = ops.pad(order, missing), ops.pad(stays, missing)
+    keys = filled_up(stays * (2 * looked_at) - places, keep, -4.0 * looked_at)
+    order, stays = filled_up(order, keep), filled_up(stays, keep)
     _, first = ops.top_k(keys, keep)
-    real = ops.take_along_axis(stays, first, axis=1)
+    real = take(stays, first)
     # Rows that fill up point at the first box: at one that came in.
-    indices = ops.take_along_axis(order, first, axis=1) * ops.cast(real, "int32")
+    indices = take(order, first) * ops.cast(real, "int32")
     return indices, real
-
-
-def _enough(boxes: Any, scores: Any, groups: Any, before: int | None) -> tuple[Any, Any, Any, int]:
-    """Return all three and how many are looked at; with more rows where nobody knows their number."""
-    count = scores.shape[-1]
-    if count is not None:
-        return boxes, scores, groups, count if before is None else min(before, count)
-    most = int(before or 0)
-    boxes = ops.pad(boxes, ((0, 0), (0, most), (0, 0)))
-    scores = ops.pad(scores, ((0, 0), (0, most)), constant_values=-1.0)
-    return boxes, scores, ops.pad(groups, ((0, 0), (0, most))), most
 
 
 @keras.saving.register_keras_serializable(package="kseg")

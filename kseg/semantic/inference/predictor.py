@@ -17,7 +17,7 @@ from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
 from kseg.inference.geometry import pad_to
 from kseg.inference.pictures import Picture, as_image, several
-from kseg.inference.runtime import Runtime, load_runtime
+from kseg.inference.runtime import Runtime, opened_runtime
 from kseg.progress import Say
 from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.inference.tiles import Floats, Look, Request, Size, TiledView, WholeView
@@ -89,7 +89,7 @@ class Predictor:
         bias: Sequence[float] | None = None,
         say: Say | None = None,
     ) -> None:
-        self.runtime = _runtime(model_or_path)
+        self.runtime = opened_runtime(model_or_path)
         self.spec: Spec = self.runtime.spec
         if self.spec.task != "semantic":
             raise UsageError(f"Predictor segments classes; this model's task is '{self.spec.task}'")
@@ -372,21 +372,6 @@ class Predictor:
 
 def _warn(text: str) -> None:
     warnings.warn(text, stacklevel=2)
-
-
-def _runtime(source: Any) -> Runtime:
-    if isinstance(source, str | os.PathLike):
-        return load_runtime(source)
-    if isinstance(source, Runtime):
-        return source
-    if hasattr(source, "inputs") and hasattr(source, "outputs"):
-        from kseg.inference.keras_runtime import KerasRuntime
-
-        return KerasRuntime(source)
-    raise UsageError(
-        "Predictor needs a Keras model, a runtime or the path of a model file. "
-        f"Received: {type(source).__name__}"
-    )
 
 
 def _request(image: NDArray[np.uint8], look: Look) -> Request:

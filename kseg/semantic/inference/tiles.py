@@ -6,7 +6,6 @@ answer as rows are asked for, `TiledView` keeps the rows that unfinished tiles s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.transforms.resize import resize_image
-from kseg.inference.geometry import resize_channels, resize_rows
+from kseg.inference.geometry import resize_channels, resize_rows, tile_starts
 
 # Standard deviation of the blending window as a share of the tile's side: 1/8, as in MONAI and nnU-Net.
 _SIGMA = 0.125
@@ -22,19 +21,6 @@ _LEAST_WEIGHT = 1e-3
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
-
-
-def tile_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Return where tiles of `window` pixels begin along an axis of `length` pixels.
-
-    Tiles lie evenly, the first at 0 and the last ending at `length`; neighbours share at least
-    `overlap * window` pixels. An axis that is no longer than the window has one tile.
-    """
-    if length <= window:
-        return [0]
-    step = max(1, math.floor(window * (1 - overlap)))
-    count = math.ceil((length - window) / step) + 1
-    return [round(index * (length - window) / (count - 1)) for index in range(count)]
 
 
 def blend_weights(length: int, window: int, starts: list[int]) -> Floats:

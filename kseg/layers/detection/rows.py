@@ -1,0 +1,24 @@
+"""Rows of boxes: taken by their indices, filled up to a number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+def take(values: Any, index: Any) -> Any:
+    """Return rows `(B, S, ...)` of values `(B, N, ...)`, up to three axes, by their indices `(B, S)`."""
+    return ops.take_along_axis(values, index if len(values.shape) == 2 else index[..., None], axis=1)
+
+
+def filled_up(values: Any, count: int, fill: float = 0) -> Any:
+    """Return values `(B, N, ...)` with rows of `fill` behind them, so that there are at least `count`.
+
+    Where nobody knows N before the graph runs, `count` rows are added.
+    """
+    have = values.shape[1]
+    missing = count if have is None else max(0, count - have)
+    if not missing:
+        return values
+    return ops.pad(values, ((0, 0), (0, missing)) + ((0, 0),) * (len(values.shape) - 2), constant_values=fill)

@@ -6,6 +6,7 @@ the tools that find, build, rebuild and count networks.
 
 from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
+from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
@@ -35,6 +36,7 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FarabetNet",
+    "FasterRCNN",
     "MaskRCNN",
     "ModelInfo",
     "PatchNet",

@@ -82,6 +82,11 @@ def decode(numbers: Any, anchors: Any, deviations: Sequence[float] = (1.0, 1.0, 
     )
 
 
+def inside(boxes: Any, height: Any, width: Any) -> Any:
+    """Return which of boxes `(..., 4)` an image does not cut, bool `(...)`."""
+    return ops.all(ops.equal(boxes, clip(boxes, height, width)), axis=-1)
+
+
 def clip(boxes: Any, height: Any, width: Any) -> Any:
     """Return boxes `(..., 4)` cut to an image of `height` x `width` (numbers or scalar tensors)."""
     height, width = ops.cast(height, boxes.dtype), ops.cast(width, boxes.dtype)

@@ -15,6 +15,25 @@ from kseg.layers.detection.rows import take
 TRUE_SIDE = 56
 
 
+def grid(boxes: Any, axis: int, size: int) -> Any:
+    """Return `(..., size)`: the middles of the rows (axis 0) or columns (axis 1) of a grid over boxes."""
+    steps = (ops.arange(size, dtype="float32") + 0.5) / size
+    return boxes[..., axis, None] + (boxes[..., axis + 2] - boxes[..., axis])[..., None] * steps
+
+
+def grid_weights(positions: Any, low: Any, high: Any, side: int) -> Any:
+    """Return `(..., P, side)`: what positions on an axis take of each row of a grid over `low`..`high`.
+
+    Args:
+        positions: that broadcast to `(..., P)`; outside of the grid they take nothing.
+        low, high: `(...)`.
+        side: rows of the grid.
+    """
+    share = (positions - low[..., None]) / ops.maximum(high - low, 1e-6)[..., None]
+    inside = ops.cast(ops.logical_and(share >= 0, share <= 1), "float32")
+    return tent(ops.clip(share * side - 0.5, 0, side - 1), side) * inside[..., None]
+
+
 @keras.saving.register_keras_serializable(package="kseg")
 class MaskTargets(keras.layers.Layer):
     """What of its true mask a box shows, on a grid of the box (He et al., Mask R-CNN, ICCV 2017, section 3).
@@ -43,18 +62,12 @@ class MaskTargets(keras.layers.Layer):
         masks = ops.reshape(ops.cast(true_masks, "float32"), (*ops.shape(true_masks)[:2], side * side))
         masks = take(masks, index)
         masks = ops.reshape(masks, (*ops.shape(boxes)[:2], side, side))
-        rows = self._weights(boxes[..., 0], boxes[..., 2], own[..., 0], own[..., 2], side)
-        columns = self._weights(boxes[..., 1], boxes[..., 3], own[..., 1], own[..., 3], side)
+        rows, columns = (
+            grid_weights(grid(boxes, axis, self.size), own[..., axis], own[..., axis + 2], side)
+            for axis in (0, 1)
+        )
         found = ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, -1, -2))
         return ops.cast(found >= 0.5, "float32")
-
-    def _weights(self, low: Any, high: Any, own_low: Any, own_high: Any, side: int) -> Any:
-        """Return `(B, N, size, side)`: what each row of the grid takes of each row of the true mask."""
-        steps = (ops.arange(self.size, dtype="float32") + 0.5) / self.size
-        position = low[..., None] + (high - low)[..., None] * steps
-        share = (position - own_low[..., None]) / ops.maximum(own_high - own_low, 1e-6)[..., None]
-        inside = ops.cast(ops.logical_and(share >= 0, share <= 1), "float32")
-        return tent(ops.clip(share * side - 0.5, 0, side - 1), side) * inside[..., None]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}

@@ -8,6 +8,7 @@ from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
 from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
+from kseg.models.instance.mnc import MNC
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -27,6 +28,7 @@ __all__ = [
     "CRFRNN",
     "HED",
     "LRASPP",
+    "MNC",
     "N4",
     "DCGANGenerator",
     "DeconvNet",

@@ -24,6 +24,12 @@ def _mean(values: Any, weights: Any) -> Any:
     return ops.sum(values * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
 
+def _class_entropy(logits: Any, index: Any, positive: Any, true_classes: Any) -> tuple[Any, Any]:
+    """Return the classes of boxes, background where they are not positive, and their losses, `(B, S)`."""
+    classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
+    return classes, ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+
+
 @keras.saving.register_keras_serializable(package="kseg")
 class RPNLosses(keras.layers.Layer):
     """Is there an object, and where: over a sample of the anchors (Ren et al., Faster R-CNN, section 3.1.2).
@@ -173,14 +179,32 @@ class BoxLosses(keras.layers.Layer):
         true_boxes: Any,
         true_classes: Any,
     ) -> tuple[Any, Any]:
-        classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
-        entropy = ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+        classes, entropy = _class_entropy(logits, index, positive, true_classes)
         own = ops.one_hot(classes, logits.shape[-1], dtype="float32")
         found = ops.sum(numbers * own[..., None], axis=2)
         wanted = encode(take(true_boxes, index), boxes, STANDARD_DEVIATIONS)
         error = ops.sum(smooth_l1(found - ops.stop_gradient(wanted)), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
         return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class ClassLoss(keras.layers.Layer):
+    """Which class alone, of boxes that were drawn.
+
+    Returns:
+        float32 `(B,)`; for logits `(B, S, C)`, and `index`, `positive` and `drawn` as `SampleRegions` gives
+        them, and true classes `(B, M)`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def compute_output_spec(self, logits: Any, *others: Any) -> Any:
+        return keras.KerasTensor((logits.shape[0],))
+
+    def call(self, logits: Any, index: Any, positive: Any, drawn: Any, true_classes: Any) -> Any:
+        return _mean(_class_entropy(logits, index, positive, true_classes)[1], drawn)
 
 
 @keras.saving.register_keras_serializable(package="kseg")

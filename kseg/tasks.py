@@ -175,6 +175,12 @@ class Task:
             `describe(prediction, spec) -> dict` (what `kseg predict` says of it) and `truth(sample)`.
         tables: `(scorer, spec) -> Result`: what `kseg evaluate` says.
         page: `(examples, scores, spec) -> Page`: what the report shows.
+        jumps: whether its outputs jump (which objects come out, and in what order, turns on the last digit of
+            a score): then no distance of outputs tells whether a conversion is right, only the score.
+        over: other tasks whose models can be judged as this one -> a module that makes its predictions of
+            theirs: `add_arguments(parser)`, `wrap(args, predictor) -> Predictor` (whose `spec.task` is this
+            one; the predictor itself where nobody asked), `describe(args) -> dict` and `around(options)` as
+            in `look`.
     """
 
     name: str
@@ -197,6 +203,8 @@ class Task:
     commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     looks: Sequence[str] = ()
+    jumps: bool = False
+    over: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> Any:
         """Import and return what the row names for one of its parts."""
@@ -318,5 +326,7 @@ register(
         pictures="kseg.instance.pictures",
         tables="kseg.instance.tables:tables",
         page="kseg.instance.report_page:page",
+        jumps=True,
+        over={"semantic": "kseg.instance.from_classes"},
     )
 )

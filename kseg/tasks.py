@@ -175,6 +175,8 @@ class Task:
             `describe(prediction, spec) -> dict` (what `kseg predict` says of it) and `truth(sample)`.
         tables: `(scorer, spec) -> Result`: what `kseg evaluate` says.
         page: `(examples, scores, spec) -> Page`: what the report shows.
+        quickstart: arguments of `kseg train` by which `kseg quickstart` trains a network of this task on the
+            embedded sample within minutes; empty: it has none.
         jumps: whether its outputs jump (which objects come out, and in what order, turns on the last digit of
             a score): then no distance of outputs tells whether a conversion is right, only the score.
         over: other tasks whose models can be judged as this one -> a module that makes its predictions of
@@ -203,6 +205,7 @@ class Task:
     commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     looks: Sequence[str] = ()
+    quickstart: str = ""
     jumps: bool = False
     over: Mapping[str, str] = field(default_factory=dict)
 
@@ -305,6 +308,8 @@ register(
         pictures="kseg.semantic.pictures",
         tables="kseg.semantic.tables:tables",
         page="kseg.semantic.report_page:page",
+        quickstart="--model unet --model-args '{\"width\": 0.25}' --size 256x256 --crop 128x128 --epochs 60 "
+        "--batch-size 8 --learning-rate 0.003 --loss cross_entropy+dice --class-weights none",
     )
 )  # fmt: skip
 register(

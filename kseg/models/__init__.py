@@ -7,6 +7,7 @@ the tools that find, build, rebuild and count networks.
 from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
 from kseg.models.instance.mask_rcnn import MaskRCNN
+from kseg.models.instance.stardist import StarDist
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -41,6 +42,7 @@ __all__ = [
     "PinheiroCNN",
     "RecurrentCNN",
     "ResUNet",
+    "StarDist",
     "TextonBoost",
     "UNet",
     "create",

@@ -11,7 +11,6 @@ from keras import layers, ops
 from kseg import encoders
 from kseg.layers import PadToStride, Subsample
 from kseg.layers.detection import (
-    TRUE_SIDE,
     Anchors,
     BoxLosses,
     Detections,
@@ -25,6 +24,7 @@ from kseg.layers.detection import (
 )
 from kseg.layers.widths import channels
 from kseg.models import forms
+from kseg.models.instance.truth import truth_inputs
 from kseg.models.parts.blocks import image_input, load_own_weights
 from kseg.models.parts.residual import residual_features
 from kseg.models.registry import register
@@ -184,17 +184,6 @@ def MaskRCNN(
     return forms.attach(model, losses=losses)
 
 
-def _truth() -> dict[str, Any]:
-    """Return the inputs of the truth: what `kseg.instance.targets` makes of a sample."""
-    return {
-        "true_boxes": keras.Input((None, 4), name="true_boxes"),
-        "true_classes": keras.Input((None,), dtype="int32", name="true_classes"),
-        "true_objects": keras.Input((None,), name="true_objects"),
-        "true_crowds": keras.Input((None,), name="true_crowds"),
-        "true_masks": keras.Input((None, TRUE_SIDE, TRUE_SIDE), dtype="uint8", name="true_masks"),
-    }
-
-
 def _loss_form(
     image: Any,
     levels: list[Any],
@@ -204,7 +193,7 @@ def _loss_form(
     mask_head: Callable[[Any, list[Any]], Any],
 ) -> forms.LossForm:
     """Return the training form: anchors and proposals are matched with the truth, sampled and learned."""
-    truth = _truth()
+    truth = truth_inputs()
     true_boxes, where = truth["true_boxes"], (truth["true_objects"], truth["true_crowds"])
     flat = [layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) for index, parts in enumerate(regions)]
     rpn_class, rpn_box = RPNLosses(name="rpn_losses")(*flat, true_boxes, *where)

@@ -16,6 +16,8 @@ from kseg.layers.detection.stars import directions, places
 DEEPEST = 24
 # A ray is followed in so many steps, up to the border of the object's box.
 STEPS = 40
+# Cells of an object that is drawn from half as often as a large one: a crop leaves many slivers.
+SLIVER = 10.0
 # Objects of an image that are painted at once.
 AT_ONCE = 32
 
@@ -131,7 +133,7 @@ def ray_distances(centres: Any, boxes: Any, index: Any, true_masks: Any, rays: i
 class StarTargets(keras.layers.Layer):
     """What each cell of a map should say, and a sample of cells in objects with their rays.
 
-    Each object has the same chance to be drawn from, whatever its size, and its middle more than its border.
+    Each object has nearly the same chance to be drawn from, whatever its size; its middle more than its rim.
 
     Args:
         rays: of a star.
@@ -178,7 +180,7 @@ class StarTargets(keras.layers.Layer):
         share = depth / ops.maximum(most(depth), 1.0)
         grid = places(height, width, self.stride)
         counts = 1 - covered(true_boxes, crowds, height, width, self.stride) * (1 - inside)
-        index, drawn = self._draw(ops.reshape(share / ops.maximum(area(inside), 1.0), (batch, -1)))
+        index, drawn = self._draw(ops.reshape(share / (area(inside) + SLIVER), (batch, -1)))
         row = ops.maximum(take(ops.reshape(owner, (batch, -1)), index) - 1, 0)
         centres = take(ops.broadcast_to(grid[None], (batch, height * width, 2)), index)
         distances = ray_distances(centres, take(true_boxes, row), row, true_masks, self.rays)

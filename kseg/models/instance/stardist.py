@@ -25,12 +25,15 @@ from kseg.models.parts.blocks import conv_bn_relu, image_input, load_own_weights
 from kseg.models.parts.residual import residual_features
 from kseg.models.registry import register
 
-DECODER = (128, 128, 64, 48)  # strides 16, 8, 4, 2
+DECODER = (128, 128, 64, 64)  # strides 16, 8, 4, 2
 STRIDES = (2, 4)
-HEAD = 64
+HEAD = 128
 MASK_SIZE = 28
-# A star is this much larger where the map of what is inside of objects decides, too.
-MARGIN = 1.15
+# Stars are made so much larger where the map of what is inside of objects decides about their border: their
+# boxes, and once more their masks.
+WIDER, MARGIN = 1.1, 1.2
+# Small numbers, as most cells are easy.
+LOSS_WEIGHTS = {"object": 2.0, "inside": 2.0}
 # exp of at most so much: 2981 cells.
 MOST_LOGARITHM = 8.0
 
@@ -112,7 +115,7 @@ def StarDist(
     kinds = _score(x, num_classes - 1, "class") if num_classes > 2 else None
     shares = () if kinds is None else (ops.softmax(kinds, axis=-1),)
     boxes, scores, classes, centres, far = StarDetections(detections, output_stride, name="detections")(
-        image, ops.sigmoid(depth), distances, *shares
+        image, ops.sigmoid(depth), distances * WIDER if refine else distances, *shares
     )
     if refine:
         masks = StarMasks(MASK_SIZE, name="stars")(boxes, centres, far * MARGIN)
@@ -141,6 +144,6 @@ def StarDist(
                 kinds, index, rows, drawn, truth["true_classes"]
             )
         form = keras.Model({forms.IMAGE: image, **truth}, named, name="stardist_losses")
-        return forms.LossForm(form)
+        return forms.LossForm(form, LOSS_WEIGHTS)
 
     return forms.attach(model, losses=losses)

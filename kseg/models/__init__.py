@@ -9,6 +9,7 @@ from kseg.models.hed import HED
 from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
 from kseg.models.instance.mnc import MNC
+from kseg.models.instance.stardist import StarDist
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -45,6 +46,7 @@ __all__ = [
     "PinheiroCNN",
     "RecurrentCNN",
     "ResUNet",
+    "StarDist",
     "TextonBoost",
     "UNet",
     "create",

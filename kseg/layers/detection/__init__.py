@@ -14,12 +14,16 @@ from kseg.layers.detection.matching import Sample, match
 from kseg.layers.detection.proposals import Detections, Proposals
 from kseg.layers.detection.pyramid import PyramidRoIAlign
 from kseg.layers.detection.regions import RoIAlign, RoIWarp
+from kseg.layers.detection.star_losses import CellClassLoss, CellLoss, RayLoss, StarTargets
+from kseg.layers.detection.stars import StarDetections, StarMasks
 from kseg.layers.detection.suppression import NonMaximumSuppression
 
 __all__ = [
     "TRUE_SIDE",
     "Anchors",
     "BoxLosses",
+    "CellClassLoss",
+    "CellLoss",
     "ClassLoss",
     "Detections",
     "MaskLoss",
@@ -30,12 +34,16 @@ __all__ = [
     "Proposals",
     "PyramidRoIAlign",
     "RPNLosses",
+    "RayLoss",
     "RefineBoxes",
     "RightMasks",
     "RoIAlign",
     "RoIWarp",
     "Sample",
     "SampleRegions",
+    "StarDetections",
+    "StarMasks",
+    "StarTargets",
     "clip",
     "decode",
     "encode",

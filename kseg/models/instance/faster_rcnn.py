@@ -63,6 +63,7 @@ def _head(features: Any, stride: int, hidden: int, num_classes: int, dropout: fl
     output_stride=16,
     task="instance",
     aliases=("faster-r-cnn",),
+    keep_float="rpn_score|rpn_box|box_score|box_move",
 )
 def FasterRCNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

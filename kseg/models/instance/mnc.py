@@ -84,17 +84,15 @@ class Cascade:
     Args:
         segment: boxes `(B, N, 4)`, N -> regions of features `(B, N, 14, 14, C)` and logits of masks `(B, N,
             m, m)`.
-        tell: regions, masks `(B, N, m, m)`, N -> box-level logits `(B, N, C)`, numbers `(B, N, C, 4)` and
-            mask-level logits `(B, N, C)`.
+        tell: regions, masks `(B, N, m, m)`, N and the pathway that is asked, or both -> box-level logits `(B,
+            N, C)`, numbers `(B, N, C, 4)` and mask-level logits `(B, N, C)`.
     """
 
     segment: Callable[[Any, int], tuple[Any, Any]]
-    tell: Callable[[Any, Any, int], tuple[Any, Any, Any]]
+    tell: Callable[[Any, Any, int, str], tuple[Any, Any, Any]]
 
 
-def _cascade(
-    features: Any, stride: int, sizes: tuple[int, int, int], num_classes: int, pathways: str
-) -> Cascade:
+def _cascade(features: Any, stride: int, sizes: tuple[int, int, int], num_classes: int) -> Cascade:
     """Make the layers; `sizes` are those of the mask, of its hidden layer, and of the pathways' layers."""
     mask_size, mask_hidden, hidden = sizes
     filters = features.shape[-1]
@@ -102,12 +100,11 @@ def _cascade(
     small = keras.initializers.RandomNormal(stddev=0.001, seed=0)
     rough = keras.initializers.RandomNormal(stddev=0.01, seed=0)
     inner = layers.Dense(mask_hidden, activation="relu", kernel_initializer=small, name="mask_hidden")
-    draw = layers.Dense(mask_size * mask_size, kernel_initializer=small, dtype="float32", name="mask")
+    draw = layers.Dense(mask_size * mask_size, kernel_initializer=small, dtype="float32", name="mask_logits")
     under, pool = MaskedFeatures(name="masked"), layers.MaxPooling2D(2, name="region_pool")
     paths = {
         path: [layers.Dense(hidden, activation="relu", name=f"{name}_{path}") for name in ("fc6", "fc7")]
         for path in ("box", "mask")
-        if pathways in (path, "both")
     }
     join, branches = layers.Concatenate(name="pathways"), box_branches(num_classes)
     score = layers.Dense(num_classes, kernel_initializer=rough, dtype="float32", name="mask_score")
@@ -118,7 +115,7 @@ def _cascade(
         regions = ops.reshape(x, (-1, count, POOLED, POOLED, filters))
         return regions, ops.reshape(logits, (-1, count, mask_size, mask_size))
 
-    def tell(regions: Any, masks: Any, count: int) -> tuple[Any, Any, Any]:
+    def tell(regions: Any, masks: Any, count: int, asked: str) -> tuple[Any, Any, Any]:
         found = []
         for path, dense in paths.items():
             x = under(regions, masks) if path == "mask" else regions
@@ -126,8 +123,8 @@ def _cascade(
             x = ops.reshape(x, (-1, count, BINS * BINS * filters))
             for layer in dense:
                 x = layer(x)
-            found.append(x)
-        x = join(found) if len(found) > 1 else found[0]
+            found.append(x if asked in (path, "both") else ops.zeros_like(x))
+        x = join(found)
         return *branches(x), score(x)
 
     return Cascade(segment, tell)
@@ -138,6 +135,7 @@ def _cascade(
     output_stride=16,
     task="instance",
     aliases=("multi-task-network-cascades",),
+    keep_float="rpn_score|rpn_box|box_score|box_move|mask_score|mask_logits",
 )
 def MNC(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
@@ -154,7 +152,7 @@ def MNC(
     mask_size: int = 21,
     mask_hidden: int = 256,
     hidden: int = 4096,
-    pathways: str = "both",
+    inference: str = "both",
     candidates: str = "both",
     voters: int = 16,
     proposals: int = 300,
@@ -186,8 +184,8 @@ def MNC(
         mask_size: rows and columns of masks; 28 in the paper.
         mask_hidden: width of the mask's hidden layer, times `width`.
         hidden: width of the two layers of each pathway, times `width`.
-        pathways: `"both"`: the class is told from the region and from the masked region; `"box"` or `"mask"`:
-            from one of them.
+        inference: `"both"`: classes are told from the region and from the masked region, as in training;
+            `"box"` or `"mask"`: from that pathway only, the other's features being 0.
         candidates: `"both"`: the instances of stages 3 and 5 are detected among; `"last"`: the last stage's.
         voters: candidates that vote on the mask of a detection at most; 1: no voting.
         proposals: boxes of stage 1.
@@ -207,7 +205,7 @@ def MNC(
     """
     check_choice("variant", variant, tuple(VARIANTS), "MNC")
     check_choice("stages", stages, STAGES, "MNC")
-    check_choice("pathways", pathways, PATHWAYS, "MNC")
+    check_choice("inference", inference, PATHWAYS, "MNC")
     check_choice("candidates", candidates, CANDIDATES, "MNC")
     sizes = {"mask_size": mask_size, "mask_hidden": mask_hidden, "hidden": hidden, "proposals": proposals}
     for key, value in sizes.items():
@@ -217,10 +215,12 @@ def MNC(
     anchors = square_anchors(anchor_scales, anchor_ratios, "MNC")
     regions = proposal_network({stride: features}, {stride: anchors}, channels(512, width), paired=True)
     inner = (mask_size, channels(mask_hidden, width), channels(hidden, width))
-    cascade = _cascade(features, stride, inner, num_classes, pathways)
+    cascade = _cascade(features, stride, inner, num_classes)
     looked_at = max(LOOKED_AT, proposals)
     first = Proposals(looked_at, proposals, least_side=least_side, name="proposals")(image, *regions)
-    found = _candidates(image, first, cascade, stages, way.foreground, candidates)
+    found = _candidates(image, first, cascade, stages, way.foreground, inference)
+    if candidates == "last":
+        found = found[-1:]
     model = keras.Model(image, outputs(*_detected(image, found, detections, voters)), name=name or "mnc")
     if encoder is None:
         load_own_weights(model, weights)
@@ -239,34 +239,35 @@ def _candidates(
     cascade: Cascade,
     stages: int,
     foreground: bool,
-    shown: str,
-) -> list[Any]:
-    """Return the boxes of all candidates, which are real, their mask-level logits and their masks."""
+    asked: str,
+) -> list[list[Any]]:
+    """Return, of stage 3 and of stage 5, boxes, which are real, mask-level logits and masks."""
     boxes, known = proposals
-    count, rounds = boxes.shape[1], []
+    count, found = boxes.shape[1], []
     for stage in range(3, stages + 1, 2):
         areas, drawing = cascade.segment(boxes, count)
         masks = ops.sigmoid(drawing)
-        first, numbers, logits = cascade.tell(areas, masks, count)
+        first, numbers, logits = cascade.tell(areas, masks, count, asked)
         # Box-level scores, and the numbers of the last stage, are learned and never asked.
         told = PickOutput(dtype="float32", name=f"told{stage}")([logits, first, numbers])
-        rounds.append([boxes, known, told, masks])
+        found.append([boxes, known, told, masks])
         if stage < stages:
             boxes = RefineBoxes(foreground, name="refined")(image, boxes, numbers, logits)
-    if shown == "last":
-        rounds = rounds[-1:]
-    if len(rounds) == 1:
-        return rounds[0]
-    names = ("boxes", "known", "logits", "masks")
-    return [
-        layers.Concatenate(axis=1, dtype="float32", name=f"candidate_{name}")(parts)
-        for name, parts in zip(names, zip(*rounds, strict=True), strict=True)
-    ]
+    return found
 
 
-def _detected(image: Any, candidates: list[Any], detections: int, voters: int) -> tuple[Any, Any, Any, Any]:
+def _detected(
+    image: Any, candidates: list[list[Any]], detections: int, voters: int
+) -> tuple[Any, Any, Any, Any]:
     """Return boxes, scores, classes and masks of what the mask-level classifier finds among candidates."""
-    boxes, known, logits, masks = candidates
+    boxes, known, logits, masks = (
+        layers.Concatenate(axis=1, dtype="float32", name=f"candidate_{name}")(parts)
+        if len(parts) > 1
+        else parts[0]
+        for name, parts in zip(
+            ("boxes", "known", "logits", "masks"), zip(*candidates, strict=True), strict=True
+        )
+    )
     still = ops.zeros_like(logits[..., 1:, None]) + ops.zeros_like(boxes[:, :, None])
     found, scores, classes = Detections(detections, threshold=0.3, least_score=0.001, name="detections")(
         image, boxes, known, logits, still
@@ -332,7 +333,7 @@ def _stage_losses(
     if right_only:
         share = right[..., None, None]
         masks = masks * share + ops.stop_gradient(masks) * (1 - share)
-    first, numbers, logits = cascade.tell(areas, masks, count)
+    first, numbers, logits = cascade.tell(areas, masks, count, "both")
     box_class, box = BoxLosses(name=f"box_losses{stage}")(
         first, numbers, *drawn, truth["true_boxes"], truth["true_classes"]
     )

@@ -10,7 +10,7 @@ from kseg.models import MNC, forms
 
 keras.utils.set_random_seed(0)
 model = MNC(
-    num_classes=3, encoder=None, width=0.0625, hidden=64, mask_hidden=64, mask_size=14, anchor_scales=(1, 2),
+    num_classes=3, encoder="vgg16", width=0.125, hidden=64, mask_hidden=64, mask_size=14, anchor_scales=(1,),
     proposals=16, least_side=4, detections=4, voters=4,
 )  # fmt: skip
 found = forms.loss_form(model)

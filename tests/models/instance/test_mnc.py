@@ -130,7 +130,7 @@ def test_the_class_s_loss_reaches_the_boxes_that_were_proposed() -> None:
         through: gradients(
             MNC(**THIN, through_boxes=through, variant="paper"),
             {"mask_class5"},
-            ["rpn_box", "box_move", "mask"],
+            ["rpn_box", "box_move", "mask_logits"],
         )
         for through in (True, False)
     }
@@ -164,14 +164,16 @@ def test_the_mask_path_sees_what_the_box_path_sees_under_the_mask(network: keras
         np.testing.assert_allclose(given, fill * features, atol=1e-6)
 
 
-@pytest.mark.parametrize("pathways", ["box", "mask", "both"])
-def test_pathways(pathways: str) -> None:
-    with shapes_only():
-        model = MNC(**THIN, pathways=pathways)
-    names = {layer.name for layer in model.layers}
-    paths = {"box", "mask"} if pathways == "both" else {pathways}
-    assert {path for path in ("box", "mask") if f"fc6_{path}" in names} == paths
-    assert ("masked" in names) == ("mask" in paths)
+def test_a_single_pathway_is_asked(network: keras.Model) -> None:
+    """What the same network says when the other pathway is silent, to the last digit; the file has both."""
+    half = rebuild(network, inference="mask")
+    assert len(half.weights) == len(network.weights)
+    silent = rebuild(network)
+    last = silent.get_layer("fc7_box")
+    last.set_weights([0 * part for part in last.get_weights()])
+    found, expected, before = (values(model(image(1), training=False)) for model in (half, silent, network))
+    np.testing.assert_array_equal(found["scores"], expected["scores"])
+    assert not np.array_equal(found["scores"], before["scores"])
 
 
 def test_bfloat16_saving_and_nonsense(network: keras.Model, tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_bfloat16_saving_and_nonsense(network: keras.Model, tmp_path: Path) -> N
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in learned.values())
     assert describe("mnc").task == "instance"
-    for wrong in ({"variant": "other"}, {"stages": 4}, {"pathways": "none"}, {"candidates": "first"},
+    for wrong in ({"variant": "other"}, {"stages": 4}, {"inference": "none"}, {"candidates": "first"},
                   {"mask_size": 0}, {"voters": 0}, {"anchor_scales": (-1,)}):  # fmt: skip
         with pytest.raises(UsageError, match=f"{next(iter(wrong))}"):
             MNC(**{**THIN, **wrong})

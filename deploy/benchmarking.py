@@ -57,7 +57,7 @@ class _NoDevice(Exception):
 class _Process:
     """A worker process and its line of commands."""
 
-    def __init__(self, path: Path, folder: Path, size: tuple[int, int], threads: int | None) -> None:
+    def __init__(self, path: Path, folder: Path, spec: Spec, threads: int | None) -> None:
         self.path = path
         # Lives as long as the process; `close` closes it.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
@@ -65,7 +65,8 @@ class _Process:
         if threads is not None:
             for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
                 environment[name] = str(threads)
-        arguments = [str(path), str(folder), json_module.dumps(size), json_module.dumps(threads)]
+        size, own = json_module.dumps(spec.input_size), json_module.dumps(threads)
+        arguments = [str(path), str(folder), size, spec.resize, own]
         self._child = subprocess.Popen(
             [sys.executable, "-m", "deploy.worker", *arguments],
             env=environment,
@@ -108,27 +109,27 @@ class _Process:
                     stream.close()
 
 
-def _sizes(paths: Sequence[Path], specs: Sequence[Spec]) -> list[tuple[int, int]]:
-    """Return each artefact's input size; a `.keras` file is run at the first artefact's."""
-    fixed = [
-        spec.input_size
-        for path, spec in zip(paths, specs, strict=True)
-        if path.suffix != formats.KERAS_SUFFIX
-    ]
-    sizes = []
-    for path, spec in zip(paths, specs, strict=True):
-        chosen = fixed[0] if path.suffix == formats.KERAS_SUFFIX and fixed else spec.input_size
-        if chosen is None:
+def _as_run(paths: Sequence[Path]) -> list[Spec]:
+    """Return each file's spec; a `.keras` file is run at the first artefact's size, by its rule."""
+    specs = [read_spec(path) for path in paths]
+    models = [path.suffix == formats.KERAS_SUFFIX for path in paths]
+    fixed = next((spec for spec, model in zip(specs, models, strict=True) if not model), None)
+    found = []
+    for path, spec, model in zip(paths, specs, models, strict=True):
+        if model and fixed is not None:
+            spec = spec.replace(input_size=fixed.input_size, resize=fixed.resize)
+        if spec.input_size is None:
             raise UsageError(
                 f"'{path}' fixes no input size: benchmark it together with an artefact, or export it."
             )
-        sizes.append(chosen)
-    return sizes
+        found.append(spec)
+    return found
 
 
-def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, int], seed: int) -> None:
+def _prepare(folder: Path, images: Images | None, spec: Spec, seed: int) -> None:
     """Write what a worker needs: network inputs, and the samples to score."""
     folder.mkdir()
+    size = _size(spec)
     if images is None:
         noise = np.random.default_rng(seed).standard_normal((TIMED_IMAGES, *size, 3))
         np.save(folder / INPUTS, noise.astype(np.float32))
@@ -144,14 +145,20 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
         (folder / f"sample-{index:06d}.pickle").write_bytes(pickle.dumps(plain))
 
 
-def _start_row(path: Path, spec: Spec, size: tuple[int, int]) -> dict[str, Any]:
+def _size(spec: Spec) -> tuple[int, int]:
+    if spec.input_size is None:
+        raise AssertionError("`_as_run` gives every spec a size")
+    return spec.input_size
+
+
+def _start_row(path: Path, spec: Spec) -> dict[str, Any]:
     row, made = formats.find(path), exported(spec, path)
     return {
         "path": str(path),
         "format": (made.format or row.name) if row else "keras",
         "precision": made.precision or "float32",
         "verify": made.verify.status if row else None,
-        "size": list(size),
+        "size": list(_size(spec)),
         "bytes": path.stat().st_size,
         "status": MEASURED,
     }
@@ -246,12 +253,12 @@ def _setup(
 
 @contextlib.contextmanager
 def _workers(
-    paths: Sequence[Path], folders: Sequence[Path], sizes: Sequence[tuple[int, int]], threads: int | None
+    paths: Sequence[Path], folders: Sequence[Path], specs: Sequence[Spec], threads: int | None
 ) -> Iterator[list[_Process]]:
     started: list[_Process] = []
     try:
-        for path, folder, size in zip(paths, folders, sizes, strict=True):
-            started.append(_Process(path, folder, size, threads))
+        for path, folder, spec in zip(paths, folders, specs, strict=True):
+            started.append(_Process(path, folder, spec, threads))
         yield started
     finally:
         for process in started:
@@ -306,15 +313,14 @@ def benchmark(
             whole(value, "Argument", name)
     if plot is not None:
         check_path(plot)
-    specs = [read_spec(file) for file in files]
-    sizes = _sizes(files, specs)
+    specs = _as_run(files)
     images = None if data is None else spread(data, split=split, limit=limit)
-    rows = [_start_row(*entry) for entry in zip(files, specs, sizes, strict=True)]
+    rows = [_start_row(*entry) for entry in zip(files, specs, strict=True)]
     with tempfile.TemporaryDirectory(prefix="kseg-benchmark-") as root:
         folders = [Path(root) / str(index) for index in range(len(files))]
-        for folder, spec, size in zip(folders, specs, sizes, strict=True):
-            _prepare(folder, images, spec, size, seed)
-        with _workers(files, folders, sizes, threads) as processes:
+        for folder, spec in zip(folders, specs, strict=True):
+            _prepare(folder, images, spec, seed)
+        with _workers(files, folders, specs, threads) as processes:
             _measure(processes, rows, specs, repeats, images is not None, progress)
     _add_ratios(rows)
     result = {

@@ -120,6 +120,7 @@ def export(
     *,
     precision: str = "float32",
     size: tuple[int, int] | None = None,
+    resize: str | None = None,
     calibration: Any = None,
     verify: Any = None,
     max_miou_drop: float = 1.0,
@@ -142,6 +143,7 @@ def export(
         out: the file to write; appears only when finished. Its suffix chooses the format.
         precision: one of the format's in `deploy.FORMATS`.
         size: `(height, width)` of the artefact's input. Default: the spec's, else the model's.
+        resize: how images meet that size: `"none"`, `"stretch"` or `"fit"`; default: the spec's rule.
         calibration: data whose train split int8 learns its ranges from: folder, `tfds:NAME`, source, or a
             sequence of samples.
         verify: data for the final check (its val split; masks needed). Default: `calibration`. False: no
@@ -180,6 +182,7 @@ def export(
     if verify_images is not None:
         whole(verify_images, "Argument", "verify_images", MINIMUM_IMAGES)
     network, known = _load_model(model, spec)
+    known = known if resize is None else known.replace(resize=resize)
     chosen = _input_size(size, known, network)
     request = Request(
         format=row.name,
@@ -192,17 +195,20 @@ def export(
     )
 
     def gate(path: Path) -> Verification:
-        network.spec = known
-        return run_gate(
-            path,
-            reference=network,
-            data=judged,
-            limit=verify_images,
-            max_miou_drop=max_miou_drop,
-            max_class_drop=max_class_drop,
-            allow_near_chance=allow_near_chance,
-            progress=progress,
-        )
+        own, network.spec = getattr(network, "spec", None), known
+        try:
+            return run_gate(
+                path,
+                reference=network,
+                data=judged,
+                limit=verify_images,
+                max_miou_drop=max_miou_drop,
+                max_class_drop=max_class_drop,
+                allow_near_chance=allow_near_chance,
+                progress=progress,
+            )
+        finally:
+            network.spec = own
 
     ranges = None
     if precision == "int8":

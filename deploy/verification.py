@@ -291,8 +291,8 @@ def verify(
 ) -> Verification:
     """Run the artefact and its reference on the same real images and compare.
 
-    Both get the same pixels at the artefact's input size, through the same predictor, and are scored as their
-    task is (semantic: mean IoU, at the images' original size, void left out).
+    Both get the same pixels at the artefact's input size, by its rule, through the same predictor, and are
+    scored as their task is (semantic: mean IoU, at the images' original size, void left out).
 
     Args:
         path: the artefact.
@@ -326,17 +326,16 @@ def verify(
         return Verification(
             status=Verification.NOT_RUN, metric=task.headline, label=task.label, note=str(error)
         )
-    predictor = task.part("predictor")
     try:
         with quiet():
-            expected = predictor(reference, size=runtime.input_size)
+            expected = task.predicts(reference, size=runtime.input_size, resize=spec.resize)
         if expected.spec.classes != spec.classes:
             raise UsageError(
                 f"'{Path(path).name}' and its reference know other classes: {spec.classes} and "
                 f"{expected.spec.classes}. Give the model it was exported from"
             )
         _check_same_network(Path(path).name, spec, expected.spec)
-        received = predictor(runtime)
+        received = task.predicts(runtime)
         compared = _Comparison(task, spec, spread(data, split=split, limit=limit))
         compared.run(expected, received, progress or silent, f"Verifying {final_name(path)}")
     finally:

@@ -52,11 +52,15 @@ class Worker:
         folder: holds `inputs.npy` (network inputs) and one `.pickle` per sample to score; the process
             that started this one has written them.
         size: `(height, width)` at which the network is run.
+        resize: how images meet that size.
         threads: CPU threads; None: the runtime's choice.
     """
 
-    def __init__(self, path: str, folder: str, size: tuple[int, int], threads: int | None) -> None:
-        self._path, self._folder, self._size, self._threads = path, Path(folder), size, threads
+    def __init__(
+        self, path: str, folder: str, size: tuple[int, int], resize: str, threads: int | None
+    ) -> None:
+        self._path, self._folder, self._threads = path, Path(folder), threads
+        self._size, self._resize = size, resize
         self._runtime: Any = None
         self._inputs = np.empty(0)
         self._turn = 0
@@ -100,7 +104,7 @@ class Worker:
         """Return the score of the model's task over the stored samples; None where there is none."""
         spec = self._runtime.spec
         task = tasks.find(spec.task)
-        predictor = task.part("predictor")(self._runtime, size=self._size)
+        predictor = task.predicts(self._runtime, size=self._size, resize=self._resize)
         scorer, _ = task.part("scorer")(spec, ())
         for file in sorted(self._folder.glob("sample-*.pickle")):
             sample = pickle.loads(file.read_bytes())
@@ -122,12 +126,12 @@ def serve(worker: Worker, commands: TextIO, answers: TextIO) -> None:
 
 
 def _main(arguments: list[str]) -> None:
-    path, folder, size, threads = arguments
+    path, folder, size, resize, threads = arguments
     # Libraries print to stdout; the answers get a channel of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     height, width = json.loads(size)
-    serve(Worker(path, folder, (height, width), json.loads(threads)), sys.stdin, answers)
+    serve(Worker(path, folder, (height, width), resize, json.loads(threads)), sys.stdin, answers)
 
 
 if __name__ == "__main__":

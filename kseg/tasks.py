@@ -209,6 +209,11 @@ class Task:
     jumps: bool = False
     over: Mapping[str, str] = field(default_factory=dict)
 
+    def predicts(self, source: Any, **options: Any) -> Any:
+        """Return the predictor of a model, with those of `options` that its predictors take (`looks`)."""
+        taken = {name: value for name, value in options.items() if name in self.looks}
+        return self.part("predictor")(source, **taken)
+
     def part(self, name: str) -> Any:
         """Import and return what the row names for one of its parts."""
         module, _, attribute = str(getattr(self, name)).partition(":")

@@ -9,6 +9,7 @@ from typing import Any
 from deploy import formats
 from kseg import parsers, tasks
 from kseg.cli.verify import add_budget
+from kseg.spec import RESIZE_RULES
 
 HELP = "convert a model for a device (" + ", ".join(formats.FORMATS) + ") and verify the result"
 EXAMPLE = "kseg export runs/fcn8s/model.keras --to tflite --precision int8 --data DIR --out model_int8.tflite"
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", help="default: beside MODEL, named after it and the precision"
     )
     parser.add_argument("--size", type=parsers.size, metavar="HxW", help="input size (default: the model's)")
+    parser.add_argument(
+        "--resize", choices=RESIZE_RULES, help="how images meet that size (default: the model's rule)"
+    )
     parser.add_argument("--dynamic", metavar="AXIS", help=f"'batch': leave the batch open ({_OPEN_BATCH})")
     add_budget(parser)
     parser.add_argument("--calibration-images", type=int, default=64, metavar="N", help="for int8 (64)")
@@ -71,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
             target,
             precision=args.precision,
             size=args.size,
+            resize=args.resize,
             calibration=args.data,
             verify=False if args.no_verify else args.data,
             max_miou_drop=args.max_miou_drop,

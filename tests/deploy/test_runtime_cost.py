@@ -93,7 +93,9 @@ def _keras(path: Path) -> Callable[[np.ndarray], Any]:
 def test_the_benchmark_times_the_network_alone(name, bare, files):
     tried = []
     for _ in range(LOADINGS):
-        ours, theirs = _least_seconds(bare(files / name), Worker(str(files / name), str(files), SIZE, 1))
+        ours, theirs = _least_seconds(
+            bare(files / name), Worker(str(files / name), str(files), SIZE, "none", 1)
+        )
         tried.append(f"{1e3 * ours:.2f} ms against {1e3 * theirs:.2f} ms")
         if ours <= ALLOWED * theirs:
             return

@@ -37,6 +37,28 @@ def test_numbers_agree_with_a_plain_count(toy, exported, val_samples):
     assert outcome.images == 10
 
 
+def test_an_artefact_of_another_size_and_rule_is_judged_at_its_own(toy, val_samples, tmp_path):
+    import kseg
+
+    larger, own = (72, 96), toy.spec
+    file, model = tmp_path / "padded.tflite", tmp_path / "model.keras"
+    deploy.export(toy, file, size=larger, resize="none", calibration=val_samples)
+    assert deploy.read_spec(file).resize == "none"
+    assert toy.spec is own
+    outcome = deploy.verify(file, reference=toy, data=val_samples)
+    asked = kseg.Predictor(toy, size=larger, resize="none")
+    expected = kseg.inference.evaluate(asked, val_samples).comparable()
+    assert outcome.miou_reference == pytest.approx(expected)
+    assert outcome.agreement > 0.999
+    stretched = kseg.inference.evaluate(kseg.Predictor(toy, size=larger), val_samples).comparable()
+    assert abs(stretched - expected) > 1e-3
+    # A `.keras` file beside it is run in the same way.
+    kseg.save(toy, model, spec=own)
+    rows = deploy.benchmark([model, file], data=val_samples, repeats=1)["rows"]
+    assert [row["size"] for row in rows] == [list(larger)] * 2
+    assert [row["miou"] for row in rows] == pytest.approx([expected] * 2, abs=1e-3)
+
+
 def test_another_network_fails(exported, toy, val_samples):
     untrained = build_toy()
     untrained.spec = toy_spec()

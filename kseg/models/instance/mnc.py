@@ -179,7 +179,8 @@ def MNC(
         stages: 3 or 5; the weights are the same.
         variant: `"code"`, as released: losses of masks count twice, the gradient of boxes through later
             stages is cut to a 512th, that of classes reaches right masks only, and at inference background
-            may choose where a box moves; `"paper"`: none of these.
+            may choose where a box moves; `"paper"`: none of these. From scratch the uncut gradient pulls
+            proposals off the objects.
         through_boxes: whether losses of later stages reach, through the boxes, the stages that gave them.
         mask_size: rows and columns of masks; 28 in the paper.
         mask_hidden: width of the mask's hidden layer, times `width`.

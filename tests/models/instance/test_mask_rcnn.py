@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from truths import CASES, image, truth
+from truths import CASES, image, truth, untouched
 
 from kseg.errors import UsageError
 from kseg.models import MaskRCNN, describe, forms
@@ -93,23 +93,12 @@ def test_true_boxes_reach_the_heads(form: keras.Model) -> None:
     assert losses(form, truth(4, [1, 1]))["mask"].min() > 0.3
 
 
-def test_a_step_changes_every_part_of_the_network() -> None:
+def test_the_losses_reach_every_part_of_the_network() -> None:
+    keras.utils.set_random_seed(1)
     model = MaskRCNN(**THIN)
     found = forms.loss_form(model)
     assert found is not None
-    names = list(found.model.output)
-    found.model.compile(
-        keras.optimizers.SGD(0.1), loss={name: lambda _, given: given for name in names}, jit_compile=False
-    )
-    before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
-    found.model.fit(
-        {forms.IMAGE: image(), **truth(5, [4, 3])},
-        dict.fromkeys(names, np.zeros(2, np.float32)),
-        verbose=0,
-        epochs=2,
-    )
-    for weight, first in zip(model.trainable_weights, before, strict=True):
-        assert not np.array_equal(ops.convert_to_numpy(weight), first), weight.path
+    assert untouched(found.model, model, {forms.IMAGE: image(), **truth(5, [4, 3])}) == []
 
 
 def test_it_is_registered_and_refuses_nonsense() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from jax_process import run_on_jax
 from keras import ops
 from truths import CASES, image, truth, untouched
 
@@ -100,10 +99,6 @@ def test_a_few_steps_help_and_are_saved(tmp_path: Path) -> None:
     before, after = (outputs(model, image(1, (64, 64))) for model in (network, again))
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
-
-
-def test_it_trains_and_finds_on_jax() -> None:
-    assert run_on_jax(Path(__file__).with_name("jax_stardist.py")).endswith("passed\n")
 
 
 def test_it_is_registered_and_refuses_nonsense() -> None:

@@ -130,7 +130,9 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, size: tuple[int, i
     """Write what a worker needs: network inputs, and the samples to score."""
     folder.mkdir()
     if images is None:
-        noise = np.random.default_rng(seed).standard_normal((TIMED_IMAGES, *size, 3))
+        noise = np.random.default_rng(seed).standard_normal(
+            (TIMED_IMAGES, *size, tasks.find(spec.task).channels)
+        )
         np.save(folder / INPUTS, noise.astype(np.float32))
         return
     _, samples = tasks.find(spec.task).part("scorer")(spec, images.samples)

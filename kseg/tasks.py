@@ -8,6 +8,7 @@ the group `kseg.tasks` (name of the task -> the `Task`), which processes that ks
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,6 +163,7 @@ class Task:
             `describe(args) -> dict`, JSON-ready; `around(options) -> list` says in words what stood around
             the network.
         commands: further commands: name -> module with `HELP`, `EXAMPLE`, `add_arguments` and `run`.
+        channels: of the network's input: 3 of the image, and what it is told besides.
         outputs: `(spec, size) -> {name: shape}`: the outputs of its exported graph, batch left out; `ANY` for
             sides that the spec does not say.
         scorer: `(spec, samples) -> (Scorer, samples)`: checks that samples fit the model, and returns them in
@@ -196,6 +198,7 @@ class Task:
     charts: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
+    channels: int = 3
     looks: Sequence[str] = ()
 
     def part(self, name: str) -> Any:
@@ -299,7 +302,7 @@ register(
         page="kseg.semantic.report_page:page",
     )
 )  # fmt: skip
-register(
+_INSTANCE = register(
     Task(
         name="instance",
         headline="ap",
@@ -318,5 +321,20 @@ register(
         pictures="kseg.instance.pictures",
         tables="kseg.instance.tables:tables",
         page="kseg.instance.report_page:page",
+    )
+)
+# Instances too, by networks that classify regions which something else proposed (SDS, R-CNN).
+register(
+    dataclasses.replace(
+        _INSTANCE,
+        name="proposals",
+        channels=4,
+        looks=(),
+        look="kseg.instance.sds.look",
+        commands={"train-sds": "kseg.instance.sds.command"},
+        outputs="kseg.instance.sds.outputs:outputs",
+        predictor="kseg.instance.sds.predictor:RegionPredictor",
+        training="kseg.instance.sds.goal:refuse",
+        check_foreign="kseg.instance.sds.goal:check_foreign",
     )
 )

@@ -7,6 +7,7 @@ the tools that find, build, rebuild and count networks.
 from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
 from kseg.models.instance.mask_rcnn import MaskRCNN
+from kseg.models.instance.sds import SDS
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -27,6 +28,7 @@ __all__ = [
     "HED",
     "LRASPP",
     "N4",
+    "SDS",
     "DCGANGenerator",
     "DeconvNet",
     "FCN8s",

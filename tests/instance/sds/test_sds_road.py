@@ -1,0 +1,173 @@
+"""SDS by command on squares and discs: trained in phases, evaluated, refined or not, predicted, exported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import regions
+from PIL import Image
+
+import kseg
+from kseg import data
+from kseg.cli.main import main
+from kseg.errors import UsageError
+from kseg.inference import evaluate
+from kseg.instance.sds import training
+from kseg.instance.sds.config import SDSConfig
+from kseg.instance.sds.predictor import RegionPredictor
+
+pytest.importorskip("sklearn", reason="kseg[sds] is not installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return regions.folder(tmp_path_factory.mktemp("shapes"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory, cache: None) -> Path:
+    out = tmp_path_factory.mktemp("sds") / "run"
+    words = (
+        "--variant C --boundaries color --size 32 --width 0.0625 --epochs 4 --learning-rate 0.03 --regions 60"
+    )
+    assert main(["train-sds", "--data", str(folder), "--out", str(out), *words.split()]) == 0
+    return out
+
+
+def evaluated(run: Path, folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict:
+    capsys.readouterr()
+    words = ["evaluate", str(run / "model.keras"), "--data", str(folder), "--json", *options]
+    assert main(words) == 0
+    found: dict = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_run_is_whole(run: Path) -> None:
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == ["model.keras", "run.json"]
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert list(record["phases"]) == [
+        "proposals", "box", "region", "joint", "features", "svms", "refiner", "paste",
+    ]  # fmt: skip
+    assert all(len(record["phases"][name]["loss"]) == 4 for name in ("box", "region", "joint"))
+    spec = kseg.load(run / "model.keras").spec
+    assert (spec.task, spec.architecture, spec.input_size) == ("proposals", "SDS", (32, 32))
+    assert len(spec.recipe["sds"]["superpixels"]) == 2
+    assert spec.recipe["sds"]["search"]["boundaries"] == "color"
+
+
+def test_evaluation_finds_the_shapes(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refined = evaluated(run, folder, capsys)
+    assert refined["objects"] == 12
+    assert refined["apr50"] > 0.5
+    plain = evaluated(run, folder, capsys, "--unrefined")
+    assert (plain["options"]["unrefined"], refined["options"]["unrefined"]) == (True, False)
+    assert plain["detections"] == refined["detections"]
+    few = evaluated(run, folder, capsys, "--regions", "3")
+    assert few["detections"] < refined["detections"]
+    boxes = evaluated(run, folder, capsys, "--suppress", "boxes")
+    assert boxes["detections"] != refined["detections"]
+    assert main(["evaluate", str(run / "model.keras"), "--data", str(folder), "--flip"]) == 2
+    assert "'proposals' has no --flip" in capsys.readouterr().err
+    assert (
+        main(["evaluate", str(run / "model.keras"), "--data", str(folder), "--unrefined", "--limit", "1"])
+        == 0
+    )
+    assert "regions as proposed" in capsys.readouterr().out
+
+
+def test_what_stays_is_disjoint_and_refined_regions_are_superpixels(run: Path, folder: Path) -> None:
+    sample = data.open(folder).samples("val")[0]
+    for refine in (False, True):
+        predictor = RegionPredictor(run / "model.keras", refine=refine)
+        given = predictor.outputs(sample.image)
+        found = predictor.decide(given)
+        superpixels = given["superpixels"]
+        areas = np.bincount(superpixels.reshape(-1))
+        for index in range(len(found)):
+            inside = np.bincount(superpixels[found.mask(index)], minlength=len(areas))
+            assert set(np.unique(inside / areas)) <= {0, 1}
+        if not refine:
+            for kind in (1, 2):
+                masks = [found.mask(index) for index in np.flatnonzero(found.classes == kind)]
+                assert not masks or np.sum(masks, axis=0).max() == 1
+
+
+def test_predict_writes_the_semantic_output(run: Path, folder: Path, tmp_path: Path) -> None:
+    image = folder / "images" / "val" / "0.png"
+    words = ["predict", str(run / "model.keras"), str(image), "--out", str(tmp_path), "--write", "mask,coco"]
+    assert main(words) == 0
+    picture = np.asarray(Image.open(tmp_path / "0_mask.png"))
+    assert picture.shape == (regions.SIDE, regions.SIDE)
+    assert set(np.unique(picture)) <= {0, 1, 2}
+    assert json.loads((tmp_path / "0_coco.json").read_text())
+
+
+def test_artefacts_find_the_same(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(run / "exports" / "m.tflite")
+    words = ["export", str(run / "model.keras"), "--to", "tflite", "--no-verify", "--out", out]
+    assert main(words) == 0
+    expected = evaluated(run, folder, capsys, "--limit", "2")
+    scorer = evaluate(RegionPredictor(out), data.open(folder).samples("val", limit=2))
+    assert scorer.scores()["apr50"] == pytest.approx(expected["apr50"], abs=1e-3)
+
+
+def test_a_run_goes_on_behind_what_is_done(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = {
+        "data": str(folder), "out": str(out), "variant": "box", "boundaries": "color", "size": 32,
+        "width": 0.0625, "epochs": 1, "regions": 20, "limit": 3, "refiner": False,
+    }  # fmt: skip
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_svms", stopped)
+        with pytest.raises(
+            KeyboardInterrupt, match="features done; go on with: kseg train-sds --resume --out"
+        ):
+            training.train_sds(SDSConfig(**given), say=lambda line: None)
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    tuned = kseg.load(out / "phases" / "box.keras").get_layer("box_fc").get_weights()
+    again = SDSConfig(**given)
+    with pytest.raises(UsageError, match="is not empty: continue it with --resume"):
+        training.train_sds(again)
+    other = SDSConfig(**{**given, "epochs": 2, "resume": True})
+    with pytest.raises(UsageError, match="was started with another epochs"):
+        training.train_sds(other)
+    assert main(["train-sds", "--resume", "--out", str(out)]) == 0
+    assert "box: done before" in capsys.readouterr().err
+    model = kseg.load(out / "model.keras")
+    for before, after in zip(tuned, model.get_layer("box_fc").get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert set(model.output) == {"logits", "margins"}
+    assert main(["train-sds", "--resume", "--out", str(out)]) == 2
+    assert "is finished: nothing is left to resume" in capsys.readouterr().err
+    assert main(["train-sds", "--resume", "--data", str(folder), "--out", str(tmp_path / "none")]) == 2
+    assert "There is nothing to resume" in capsys.readouterr().err
+
+
+def test_other_roads_say_where_to_go(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--data", str(folder), "--out", str(tmp_path / "run")]
+    assert main(["train", "--model", "sds", *out]) == 2
+    assert "Run: kseg train-sds --data DIR --out RUN" in capsys.readouterr().err
+    assert main(["train-sds", *out, "--proposals", "edge-boxes"]) == 2
+    assert "edge-boxes gives boxes. Use variant='box'" in capsys.readouterr().err
+    assert main(["train-sds", *out, "--size", "40", "--boundaries", "color"]) == 2
+    assert "sides are multiples of 32" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -119,6 +119,8 @@ def _mask_head(filters: int, num_classes: int) -> Callable[[Any, list[Any]], Any
     output_stride=4,
     task="instance",
     aliases=("mask-r-cnn",),
+    # What int8 would round are places and orders, not features.
+    keep_float="rpn_score|rpn_box|box_score|box_move|mask_score",
 )
 def MaskRCNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

@@ -64,7 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(options, "images", type=parsers.positive, metavar="N", help="of a batch (4)")
     _add(options, "per_image", type=parsers.positive, metavar="N", help="regions drawn from each (32)")
     _add(options, "precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), help="(float32)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _add(group: argparse._ArgumentGroup, name: str, **options: object) -> None:
@@ -77,29 +76,28 @@ def _config(given: dict[str, Any]) -> SDSConfig:
     from kseg.instance.sds.config import SDSConfig
     from kseg.training import record
 
-    if given.get("resume"):
-        before = record.read(Path(given["out"])) or {"arguments": {}}
-        given = {**before["arguments"], **given}
-    if "data" not in given:
+    before = record.read(Path(given["out"])) if given.get("resume") else None
+    every = {**(before["arguments"] if before else {}), **given}
+    if "data" not in every:
         raise UsageError("missing --data: a folder or sample:nuclei, with instances")
-    return records.convert(given, SDSConfig, where=f"'{given['out']}'", error=UsageError)
+    if before is None:
+        return SDSConfig(**every)
+    where = f"'{printable(given['out'])}', `arguments` of run.json"
+    return records.convert(every, SDSConfig, where=where, error=UsageError)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     from kseg.instance.sds.training import train_sds
-    from kseg.output import closing_line, console, print_json
+    from kseg.output import closing_line, console
 
-    given = {name: value for name, value in vars(args).items() if name not in ("json", "debug")}
+    given = {name: value for name, value in vars(args).items() if name != "debug"}
     for name in ("svms", "refiner"):
         if given.pop(f"no_{name}", False):
             given[name] = False
     config = _config(given)
     phases = train_sds(config)
     model = Path(config.out) / "model.keras"
-    if args.json:
-        print_json({"model": str(model), "phases": phases})
-        return 0
     seconds = sum(phase["seconds"] for phase in phases.values())
     counts = phases["proposals"]
     console.print(

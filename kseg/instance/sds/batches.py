@@ -45,7 +45,8 @@ class RegionBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         self._candidates = candidates
-        self._labels = [found.labels(check_choice("by", by, BY)) for found in candidates.overlaps]
+        self.by = check_choice("by", by, BY)
+        self._labels = [found.labels(self.by) for found in candidates.overlaps]
         self.images = min(whole(images, "RegionBatches", "images"), len(candidates))
         self.per_image = whole(per_image, "RegionBatches", "per_image")
         self.foreground = float(Range(0, 1).check(foreground, "foreground", "RegionBatches"))

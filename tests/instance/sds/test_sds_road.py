@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import regions
@@ -13,10 +14,14 @@ from PIL import Image
 import kseg
 from kseg import data
 from kseg.cli.main import main
+from kseg.data.proposals import Proposer, StoredProposer
 from kseg.errors import UsageError
 from kseg.inference import Runtime, load_runtime
 from kseg.instance.sds import training
+from kseg.instance.sds.batches import RegionBatches
+from kseg.instance.sds.candidates import Candidates
 from kseg.instance.sds.config import SDSConfig
+from kseg.instance.sds.phases import Phases
 from kseg.instance.sds.predictor import RegionPredictor
 
 pytest.importorskip("sklearn", reason="kseg[sds] is not installed")
@@ -38,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory, cache: None) -> Path:
     out = tmp_path_factory.mktemp("sds") / "run"
     words = (
-        "--variant C --boundaries color --size 32 --width 0.0625 --epochs 4 --learning-rate 0.03 --regions 60"
+        "--variant A --boundaries color --size 32 --width 0.0625 --epochs 4 --learning-rate 0.03 --regions 60"
     )
     assert main(["train-sds", "--data", str(folder), "--out", str(out), *words.split()]) == 0
     return out
@@ -54,13 +59,50 @@ def test_a_run_is_whole(run: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "finished"
     assert list(record["phases"]) == [
-        "proposals", "box", "region", "joint", "features", "svms", "refiner", "paste",
+        "proposals", "box", "features", "svms", "refiner", "paste",
     ]  # fmt: skip
-    assert all(len(record["phases"][name]["loss"]) == 4 for name in ("box", "region", "joint"))
+    assert len(record["phases"]["box"]["loss"]) == 4
     spec = kseg.load(run / "model.keras").spec
     assert (spec.task, spec.architecture, spec.input_size) == ("proposals", "SDS", (32, 32))
     assert len(spec.recipe["sds"]["superpixels"]) == 2
     assert spec.recipe["sds"]["search"]["boundaries"] == "color"
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("box", [("box", "box", 1)]),
+        ("A", [("box", "box", 1)]),
+        ("B", [("box", "box", 1), ("region", "region", 1)]),
+        ("C", [("box", "box", 1), ("region", "region", 1), ("both", "region", 2)]),
+    ],
+)
+def test_variants_tune_other_networks_by_other_overlaps(
+    variant: str, expected: list, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a network is, by which overlap its crops are labelled, how many pathways it has; C begins as B."""
+    seen, biases = [], []
+
+    def tuned(network: keras.Model, batches: RegionBatches, *, name: str, **_: object) -> dict:
+        layer = network.get_layer("logits")
+        biases.append(float(layer.get_weights()[1][0]))
+        layer.set_weights([layer.get_weights()[0], np.full(3, 2.0 * len(biases), np.float32)])
+        pathways = sum(each.name in ("box_fc", "region_fc") for each in network.layers)
+        seen.append((name.removeprefix("pathway ").removesuffix(" pathways"), batches.by, pathways))
+        return {"loss": [], "accuracy": []}
+
+    monkeypatch.setattr(training, "tune", tuned)
+    config = SDSConfig(data=str(folder), out=str(tmp_path / "run"), variant=variant, size=32, width=0.0625)
+    samples = data.open(folder).samples("train", limit=2)
+    proposer = StoredProposer(Proposer(method="regions", boundaries="color"))
+    candidates = Candidates(samples, proposer, 10, samples.spec, (32, 32))
+    system = training._System(config, samples.spec.replace(task="proposals"), lambda line: None)
+    with Phases(config, {}, lambda line: None) as phases:
+        system.tune(phases, candidates)
+    assert seen == expected
+    assert biases == [0.0, 0.0, 3.0][: len(expected)]
+    made = system.whole().get_layer("logits").get_weights()[1][0]
+    assert made == {"box": 2.0, "A": 2.0, "B": 3.0, "C": 6.0}[variant]
 
 
 def test_evaluation_finds_the_shapes(run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

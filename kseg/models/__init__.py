@@ -6,8 +6,11 @@ the tools that find, build, rebuild and count networks.
 
 from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
+from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
+from kseg.models.instance.mnc import MNC
 from kseg.models.instance.sds import SDS
+from kseg.models.instance.stardist import StarDist
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
 from kseg.models.semantic.crf_rnn import CRFRNN
@@ -27,6 +30,7 @@ __all__ = [
     "CRFRNN",
     "HED",
     "LRASPP",
+    "MNC",
     "N4",
     "SDS",
     "DCGANGenerator",
@@ -37,12 +41,14 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FarabetNet",
+    "FasterRCNN",
     "MaskRCNN",
     "ModelInfo",
     "PatchNet",
     "PinheiroCNN",
     "RecurrentCNN",
     "ResUNet",
+    "StarDist",
     "TextonBoost",
     "UNet",
     "create",

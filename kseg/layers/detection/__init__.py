@@ -7,29 +7,43 @@ are real.
 
 from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
-from kseg.layers.detection.losses import BoxLosses, MaskLoss, RPNLosses, SampleRegions, smooth_l1
+from kseg.layers.detection.cascade import MaskedFeatures, MaskVoting, RefineBoxes, RightMasks
+from kseg.layers.detection.losses import BoxLosses, ClassLoss, MaskLoss, RPNLosses, SampleRegions, smooth_l1
 from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets
 from kseg.layers.detection.matching import Sample, match
 from kseg.layers.detection.proposals import Detections, Proposals
 from kseg.layers.detection.pyramid import PyramidRoIAlign
 from kseg.layers.detection.regions import RoIAlign, RoIWarp
+from kseg.layers.detection.star_losses import CellClassLoss, CellLoss, RayLoss, StarTargets
+from kseg.layers.detection.stars import StarDetections, StarMasks
 from kseg.layers.detection.suppression import NonMaximumSuppression
 
 __all__ = [
     "TRUE_SIDE",
     "Anchors",
     "BoxLosses",
+    "CellClassLoss",
+    "CellLoss",
+    "ClassLoss",
     "Detections",
     "MaskLoss",
     "MaskTargets",
+    "MaskVoting",
+    "MaskedFeatures",
     "NonMaximumSuppression",
     "Proposals",
     "PyramidRoIAlign",
     "RPNLosses",
+    "RayLoss",
+    "RefineBoxes",
+    "RightMasks",
     "RoIAlign",
     "RoIWarp",
     "Sample",
     "SampleRegions",
+    "StarDetections",
+    "StarMasks",
+    "StarTargets",
     "clip",
     "decode",
     "encode",

@@ -15,6 +15,34 @@ from kseg.layers.detection.rows import take
 TRUE_SIDE = 56
 
 
+def grid(boxes: Any, axis: int, size: int) -> Any:
+    """Return `(..., size)`: the middles of the rows (axis 0) or columns (axis 1) of a grid over boxes."""
+    steps = (ops.arange(size, dtype="float32") + 0.5) / size
+    return boxes[..., axis, None] + (boxes[..., axis + 2] - boxes[..., axis])[..., None] * steps
+
+
+def grid_weights(positions: Any, low: Any, high: Any, side: int) -> Any:
+    """Return `(..., P, side)`: what positions on an axis take of each row of a grid over `low`..`high`.
+
+    Args:
+        positions: that broadcast to `(..., P)`; outside of the grid they take nothing.
+        low, high: `(...)`.
+        side: rows of the grid.
+    """
+    share = (positions - low[..., None]) / ops.maximum(high - low, 1e-6)[..., None]
+    inside = ops.cast(ops.logical_and(share >= 0, share <= 1), "float32")
+    return tent(ops.clip(share * side - 0.5, 0, side - 1), side) * inside[..., None]
+
+
+def on_grid(masks: Any, own: Any, boxes: Any, size: int) -> Any:
+    """Return `(B, N, size, size)`: what grids over boxes show of masks `(B, N, m, m)` over their own."""
+    rows, columns = (
+        grid_weights(grid(boxes, axis, size), own[..., axis], own[..., axis + 2], masks.shape[-1])
+        for axis in (0, 1)
+    )
+    return ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, -1, -2))
+
+
 @keras.saving.register_keras_serializable(package="kseg")
 class MaskTargets(keras.layers.Layer):
     """What of its true mask a box shows, on a grid of the box (He et al., Mask R-CNN, ICCV 2017, section 3).
@@ -23,15 +51,16 @@ class MaskTargets(keras.layers.Layer):
 
     Args:
         size: rows and columns of the grid of each box.
+        threshold: share of a cell from which it is 1.
 
     Returns:
         float32 `(B, N, size, size)`, 0 or 1 (outside of the true box 0), for boxes `(B, N, 4)`, the numbers
         `(B, N)` of their true boxes, true boxes `(B, M, 4)` and true masks `(B, M, m, m)` in 0..1.
     """
 
-    def __init__(self, size: int, **kwargs: Any) -> None:
+    def __init__(self, size: int, threshold: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.size = whole(size, "MaskTargets", "size")
+        self.size, self.threshold = whole(size, "MaskTargets", "size"), threshold
 
     def compute_output_spec(self, boxes: Any, index: Any, true_boxes: Any, true_masks: Any) -> Any:
         return keras.KerasTensor((*boxes.shape[:2], self.size, self.size), "float32")
@@ -43,18 +72,7 @@ class MaskTargets(keras.layers.Layer):
         masks = ops.reshape(ops.cast(true_masks, "float32"), (*ops.shape(true_masks)[:2], side * side))
         masks = take(masks, index)
         masks = ops.reshape(masks, (*ops.shape(boxes)[:2], side, side))
-        rows = self._weights(boxes[..., 0], boxes[..., 2], own[..., 0], own[..., 2], side)
-        columns = self._weights(boxes[..., 1], boxes[..., 3], own[..., 1], own[..., 3], side)
-        found = ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, -1, -2))
-        return ops.cast(found >= 0.5, "float32")
-
-    def _weights(self, low: Any, high: Any, own_low: Any, own_high: Any, side: int) -> Any:
-        """Return `(B, N, size, side)`: what each row of the grid takes of each row of the true mask."""
-        steps = (ops.arange(self.size, dtype="float32") + 0.5) / self.size
-        position = low[..., None] + (high - low)[..., None] * steps
-        share = (position - own_low[..., None]) / ops.maximum(own_high - own_low, 1e-6)[..., None]
-        inside = ops.cast(ops.logical_and(share >= 0, share <= 1), "float32")
-        return tent(ops.clip(share * side - 0.5, 0, side - 1), side) * inside[..., None]
+        return ops.cast(on_grid(masks, own, boxes, self.size) >= self.threshold, "float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size}
+        return {**super().get_config(), "size": self.size, "threshold": self.threshold}

@@ -50,6 +50,8 @@ EXTRAS = {
     "tensorrt-rtx": ["tensorrt-rtx>=1.4", "cuda-bindings>=12.6"],
     # scikit-image brings scipy
     "refine": ["scikit-image>=0.24"],
+    # `kseg train-sds`; what it trained runs without scikit-learn
+    "sds": ["scikit-image>=0.24", "scikit-learn>=1.5"],
     "jax": [*KERAS, "jax>=0.5"],
     # both bring CUDA 12 in wheels, for drivers from 525 on; nvidia-ml-py tells `kseg doctor` of the GPUs
     "gpu": [*KERAS, "tensorflow[and-cuda]>=2.19", "nvidia-ml-py>=12.535"],

@@ -131,7 +131,9 @@ def _prepare(folder: Path, images: Images | None, spec: Spec, seed: int) -> None
     folder.mkdir()
     size = _size(spec)
     if images is None:
-        noise = np.random.default_rng(seed).standard_normal((TIMED_IMAGES, *size, 3))
+        noise = np.random.default_rng(seed).standard_normal(
+            (TIMED_IMAGES, *size, tasks.find(spec.task).channels)
+        )
         np.save(folder / INPUTS, noise.astype(np.float32))
         return
     _, samples = tasks.find(spec.task).part("scorer")(spec, images.samples)

@@ -129,7 +129,11 @@ def _convert_here(model: keras.Model, path: Path, request: Request) -> Probe:
 
     exporter = formats.by_name(request.format).load("exporter")
     twin = float32_twin(model)
-    image = np.random.default_rng(request.seed).standard_normal((1, *request.size, 3)).astype(np.float32)
+    image = (
+        np.random.default_rng(request.seed)
+        .standard_normal((1, *request.size, model.inputs[0].shape[-1]))
+        .astype(np.float32)
+    )
     run = tf.function(lambda x: named_outputs(twin, x, request.outputs))
     outputs = {name: np.asarray(value, np.float32) for name, value in run(tf.constant(image)).items()}
     with unrolled(twin, LOOP_STEPS):

@@ -37,7 +37,7 @@ class Ends:
     """The ends of one file, checked.
 
     Args:
-        input_shape: `(B, H, W, 3)`; the batch as the file has it.
+        input_shape: `(B, H, W, channels)`; the batch as the file has it.
         size: `(H, W)` of it.
         outputs: name -> shape, batch left out.
     """
@@ -61,13 +61,14 @@ def checked_ends(
         ArtefactError: if a name or a shape is another.
     """
     shape = tuple(inputs.get(INPUT, ()))
+    channels = tasks.find(spec.task).channels
     sides = [side for side in shape[1:3] if isinstance(side, int) and side > 0]
-    takes = set(inputs) == {INPUT} and len(sides) == 2 and shape[1:] == (*sides, 3)
+    takes = set(inputs) == {INPUT} and len(sides) == 2 and shape[1:] == (*sides, channels)
     given: dict[str, Any] = {name: tuple(found)[1:] for name, found in outputs.items()}
     expected = output_shapes(spec, (sides[0], sides[1])) if takes else {}
     if not takes or not fit(expected, given):
         raise ArtefactError(
-            f"'{printable(path)}' must have one input {INPUT} (B, H, W, 3) and one output "
+            f"'{printable(path)}' must have one input {INPUT} (B, H, W, {channels}) and one output "
             f"{tasks.described_outputs(spec)}, as its spec says. "
             f"Received: {_listed(inputs)} and {_listed(outputs)}"
         )
@@ -79,7 +80,7 @@ def _listed(ends: Mapping[str, Sequence[object]]) -> str:
 
 
 def checked_images(path: Path, images: np.ndarray, input_shape: Sequence[object]) -> np.ndarray:
-    """Return `images` as contiguous float32 `(B, H, W, 3)`; their H, W and 3 must be the file's.
+    """Return `images` as contiguous float32 `(B, H, W, channels)`, whose last three must be the file's.
 
     Args:
         path: the artefact, for the message.

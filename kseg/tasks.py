@@ -8,6 +8,7 @@ the group `kseg.tasks` (name of the task -> the `Task`), which processes that ks
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -162,6 +163,7 @@ class Task:
             `describe(args) -> dict`, JSON-ready; `around(options) -> list` says in words what stood around
             the network.
         commands: further commands: name -> module with `HELP`, `EXAMPLE`, `add_arguments` and `run`.
+        channels: of the network's input: 3 of the image, and what it is told besides.
         outputs: `(spec, size) -> {name: shape}`: the outputs of its exported graph, batch left out; `ANY` for
             sides that the spec does not say.
         scorer: `(spec, samples) -> (Scorer, samples)`: checks that samples fit the model, and returns them in
@@ -204,6 +206,7 @@ class Task:
     charts: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
+    channels: int = 3
     looks: Sequence[str] = ()
     quickstart: str = ""
     jumps: bool = False
@@ -317,7 +320,7 @@ register(
         "--batch-size 8 --learning-rate 0.003 --loss cross_entropy+dice --class-weights none",
     )
 )  # fmt: skip
-register(
+_INSTANCE = register(
     Task(
         name="instance",
         headline="ap",
@@ -338,5 +341,23 @@ register(
         page="kseg.instance.report_page:page",
         jumps=True,
         over={"semantic": "kseg.instance.from_classes"},
+    )
+)
+# Instances too, by networks that classify regions which something else proposed (SDS, R-CNN).
+register(
+    dataclasses.replace(
+        _INSTANCE,
+        name="proposals",
+        channels=4,
+        looks=(),
+        quickstart="",
+        jumps=False,
+        over={},
+        look="kseg.instance.sds.look",
+        commands={"train-sds": "kseg.instance.sds.command"},
+        outputs="kseg.instance.sds.outputs:outputs",
+        predictor="kseg.instance.sds.predictor:RegionPredictor",
+        training="kseg.instance.sds.goal:refuse",
+        check_foreign="kseg.instance.sds.goal:check_foreign",
     )
 )

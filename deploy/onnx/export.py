@@ -36,7 +36,7 @@ class OnnxExporter(Exporter):
 
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         batch = None if request.dynamic == "batch" else 1
-        signature = [tf.TensorSpec((batch, *request.size, 3), tf.float32, name=INPUT)]
+        signature = [tf.TensorSpec((batch, *request.size, model.inputs[0].shape[-1]), tf.float32, name=INPUT)]
         try:
             graph, _ = tf2onnx.convert.from_keras(
                 model, input_signature=signature, opset=OPSET, optimizers=_optimizers(model)

@@ -39,7 +39,7 @@ class TFLiteExporter(Exporter):
         """Trace the model at batch 1 and convert it with builtin operators only."""
         import tensorflow as tf
 
-        signature = [tf.TensorSpec((1, *request.size, 3), tf.float32, name=INPUT)]
+        signature = [tf.TensorSpec((1, *request.size, model.inputs[0].shape[-1]), tf.float32, name=INPUT)]
         traced = tf.function(
             lambda image: named_outputs(model, image, request.outputs), input_signature=signature
         ).get_concrete_function()

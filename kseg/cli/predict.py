@@ -43,11 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _help() -> str:
     """Return what each task can write, and what it writes unasked."""
-    said = []
-    for name in tasks.names():
-        pictures = tasks.find(name).part("pictures")
-        said.append(f"{pictures.HELP}; default: {','.join(pictures.WRITTEN)}")
-    return "; or ".join(said)
+    # Tasks may share their pictures.
+    said = dict.fromkeys(tasks.find(name).part("pictures") for name in tasks.names())
+    return "; or ".join(f"{each.HELP}; default: {','.join(each.WRITTEN)}" for each in said)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,9 @@ from kseg.errors import UsageError
 from kseg.layers import CeilMaxPooling2D, GroupedConv2D, LocalResponseNormalization
 
 
-def alexnet(stack: Stack, x: Any, *, first_pad: int = 0, ceil_pools: bool | None = None) -> dict[int, Any]:
+def alexnet(
+    stack: Stack, x: Any, *, first_pad: int = 0, ceil_pools: bool | None = None, valid_first: bool = False
+) -> dict[int, Any]:
     """Build AlexNet.
 
     Args:
@@ -26,6 +28,7 @@ def alexnet(stack: Stack, x: Any, *, first_pad: int = 0, ceil_pools: bool | None
             first convolution on the image inside a border of 100 zeros.
         ceil_pools: "valid" pools that round sizes up, as Caffe's do, instead of "same" ones. Default: only
             when `first_pad` is set.
+        valid_first: the first convolution is "valid" without a border, as CaffeNet's on crops of 227 x 227.
 
     Returns:
         Features at strides 4 (conv1), 8 (after the first pool), 16 and 32 (pool5).
@@ -52,7 +55,9 @@ def alexnet(stack: Stack, x: Any, *, first_pad: int = 0, ceil_pools: bool | None
 
     if first_pad:
         x = stack.add(layers.ZeroPadding2D, first_pad, name="conv1_pad")(x)
-    conv1 = convolution(x, "conv1", 96, 11, strides=4, padding="valid" if first_pad else "same")
+    conv1 = convolution(
+        x, "conv1", 96, 11, strides=4, padding="valid" if first_pad or valid_first else "same"
+    )
     norm1 = stack.add(LocalResponseNormalization, name="norm1")(pool(conv1, "pool1"))
     conv2 = convolution(norm1, "conv2", 256, 5, groups=2)
     norm2 = stack.add(LocalResponseNormalization, name="norm2")(pool(conv2, "pool2"))

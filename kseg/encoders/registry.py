@@ -153,7 +153,9 @@ ENCODERS: dict[str, Encoder] = {
         packaged={"hed": _HED},
         pretrained=_CAFFE,
     ),
-    "alexnet": Encoder(make=alexnet, options=("first_pad", "ceil_pools"), pretrained=_CAFFENET),
+    "alexnet": Encoder(
+        make=alexnet, options=("first_pad", "ceil_pools", "valid_first"), pretrained=_CAFFENET
+    ),
     "resnet18": Encoder(make=resnet18, options=("stem", "channels")),
     "resnet50": _resnet(50),
     "resnet101": _resnet(101),

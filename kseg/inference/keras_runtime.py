@@ -88,16 +88,17 @@ class KerasRuntime(OneOutput):
 
 def _checked_outputs(model: keras.Model, spec: Spec) -> tuple[str, ...]:
     """Return the names of the outputs; raise UsageError unless they are those of the spec's task."""
-    expected = tasks.find(spec.task).part("outputs")(spec, (0, 0))
+    task = tasks.find(spec.task)
+    expected = task.part("outputs")(spec, (0, 0))
     ranks = {name: 1 + len(shape) for name, shape in expected.items()}
     given = model.output if isinstance(model.output, dict) else dict(zip(ranks, model.outputs, strict=False))
     takes = [tuple(end.shape) for end in model.inputs]
-    image = len(takes) == 1 and len(takes[0]) == 4 and takes[0][3] == 3
+    image = len(takes) == 1 and len(takes[0]) == 4 and takes[0][3] == task.channels
     found = {name: len(end.shape) for name, end in given.items()}
     if not image or found != ranks or len(model.outputs) != len(ranks):
         ends = [*takes, *(tuple(end.shape) for end in model.outputs)]
         raise UsageError(
-            "A runtime needs one image input (B, H, W, 3) and, for its spec, one output of "
+            f"A runtime needs one image input (B, H, W, {task.channels}) and, for its spec, one output of "
             f"{tasks.described_outputs(spec)}. Received: {len(model.inputs)} inputs, {len(model.outputs)} "
             f"outputs, of shapes {ends}"
         )

@@ -1,4 +1,4 @@
-"""The objects of one image as files: ids, outlines over the image, COCO's JSON."""
+"""The objects of one image as files: ids, outlines over the image, COCO's JSON, a map of classes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from kseg.data.detections import Detections
 from kseg.data.instances import Instances
 from kseg.errors import DataError
 from kseg.instance.drawing import color_of, layer, over
+from kseg.instance.pasting import paste_of, pasted_classes
 from kseg.spec import Spec
+from kseg.viz.images import indexed
 
 # Kind of file -> how its name ends.
-KINDS = {"ids": "_ids.png", "objects": "_objects.jpg", "coco": "_coco.json"}
+KINDS = {"ids": "_ids.png", "objects": "_objects.jpg", "coco": "_coco.json", "mask": "_mask.png"}
 WRITTEN = ("ids", "objects", "coco")
 # Detections of a lower score are in the JSON only.
 CONFIDENT = 0.5
 HELP = (
     "ids (16-bit PNG: the number of the object, 0 for none), objects (outlines over the image), both of "
-    f"scores from {CONFIDENT} on; coco (all detections in COCO's result format)"
+    f"scores from {CONFIDENT} on; coco (all detections in COCO's result format), mask (palette PNG of "
+    "class ids, the objects pasted, the surer on top)"
 )
 _MOST_IDS = 2**16 - 1
 
@@ -46,7 +49,9 @@ def write(kind: str, target: Path, image: NDArray[np.uint8], found: Detections, 
         return
     sure = found[found.scores >= CONFIDENT]
     with files.atomic(target) as temporary:
-        if kind == "ids":
+        if kind == "mask":
+            indexed(pasted_classes(found, paste_of(spec)), spec).save(temporary)
+        elif kind == "ids":
             Image.fromarray(ids(sure)).save(temporary)
         else:
             order = range(len(sure) - 1, -1, -1)

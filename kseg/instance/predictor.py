@@ -139,18 +139,26 @@ class InstancePredictor:
 def pasted(
     mask: NDArray[np.float32], box: NDArray[np.float32], size: Size
 ) -> tuple[NDArray[np.bool_], tuple[int, int, int, int]]:
-    """Return a mask `(m, m)` of probabilities over a box as pixels of the image, and the pixels' box.
+    """Return a mask `(m, m)` of probabilities over a box as pixels of the image, and the pixels' box."""
+    values, window = spread(mask, box, size)
+    return values >= INSIDE, window
 
-    A pixel takes the bilinear value at its centre; cells of the grid have their centres at +0.5.
+
+def spread(
+    mask: NDArray[np.floating], box: NDArray[np.floating], size: Size
+) -> tuple[NDArray[Any], tuple[int, int, int, int]]:
+    """Return the values of a grid `(m, m)` over a box at the pixels of the image, and the pixels' box.
+
+    A pixel takes the bilinear value at its centre; cells of the grid have their centres at +0.5. What of the
+    box lies outside the image is left out.
     """
-    low = np.floor(box[:2]).astype(int)
-    high = np.minimum(np.ceil(box[2:]).astype(int), size)
+    low = np.maximum(np.floor(box[:2]).astype(int), 0)
+    high = np.maximum(np.minimum(np.ceil(box[2:]).astype(int), size), low)
     weights = [
         _weights(np.arange(low[axis], high[axis]) + 0.5, box[axis], box[axis + 2], mask.shape[axis])
         for axis in (0, 1)
     ]
-    inside: NDArray[np.bool_] = weights[0] @ mask @ weights[1].T >= INSIDE
-    return inside, (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    return weights[0] @ mask @ weights[1].T, (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
 
 
 def _weights(centres: NDArray[Any], low: float, high: float, cells: int) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Layers that Keras lacks, made of `keras.ops` only and exportable to TFLite, ONNX and TensorRT."""
 
+from kseg.layers.cell_means import CellMeans
 from kseg.layers.color import RGBToLab, RGBToYUV
 from kseg.layers.connection_table import ConnectionTableConv2D
 from kseg.layers.convolution import GroupedConv2D
@@ -22,6 +23,7 @@ __all__ = [
     "BatchNormalization",
     "BilinearUpsampling",
     "CeilMaxPooling2D",
+    "CellMeans",
     "ConnectionTableConv2D",
     "CropLike",
     "FilterBank",

@@ -9,6 +9,7 @@ from kseg.models.hed import HED
 from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
 from kseg.models.instance.mnc import MNC
+from kseg.models.instance.sds import SDS
 from kseg.models.instance.stardist import StarDist
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
@@ -31,6 +32,7 @@ __all__ = [
     "LRASPP",
     "MNC",
     "N4",
+    "SDS",
     "DCGANGenerator",
     "DeconvNet",
     "FCN8s",

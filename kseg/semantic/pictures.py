@@ -12,7 +12,7 @@ from PIL import Image
 from kseg import files
 from kseg.errors import DataError
 from kseg.spec import Spec
-from kseg.viz.images import colorize, legend, outline_width, overlay, text_size
+from kseg.viz.images import colorize, indexed, legend, outline_width, overlay, text_size
 
 # Kind of picture -> how its file's name ends.
 KINDS = {"mask": "_mask.png", "color": "_color.png", "overlay": "_overlay.jpg", "plain": "_plain.jpg"}
@@ -46,7 +46,7 @@ def write(kind: str, target: Path, image: NDArray[np.uint8], mask: NDArray[Any],
     if target.suffix == ".jpg" and max(mask.shape) > _JPEG_SIDE:
         raise DataError(f"an overlay JPEG has at most {_JPEG_SIDE} pixels a side. Use --write mask,color")
     if kind == "mask":
-        picture = _indexed(mask, spec)
+        picture = indexed(mask, spec)
     elif kind == "color":
         picture = Image.fromarray(_painted(None, mask, spec))
     else:
@@ -87,15 +87,6 @@ def _painted(image: NDArray[np.uint8] | None, mask: NDArray[Any], spec: Spec) ->
             seen = overlay(image[wide], mask[wide], spec, outline=outline)
             result[rows] = seen[above : above + _BAND_ROWS]
     return result
-
-
-def _indexed(mask: NDArray[Any], spec: Spec) -> Any:
-    """An image whose pixel values are the ids: with a palette up to 256 classes, 16-bit beyond."""
-    if mask.dtype != np.uint8:
-        return Image.fromarray(mask.astype(np.uint16))
-    picture = Image.fromarray(mask)
-    picture.putpalette([value for color in spec.palette for value in color])
-    return picture
 
 
 def _above_legend(picture: NDArray[np.uint8], mask: NDArray[Any], spec: Spec) -> NDArray[np.uint8]:

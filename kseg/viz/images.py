@@ -83,6 +83,15 @@ def _same_size(image: npt.NDArray[Any], mask: npt.NDArray[Any]) -> None:
         )
 
 
+def indexed(mask: npt.NDArray[Any], spec: Spec) -> Image.Image:
+    """Return a picture whose pixel values are the ids: with a palette up to 256 classes, 16-bit beyond."""
+    if mask.dtype != np.uint8:
+        return Image.fromarray(mask.astype(np.uint16))
+    picture = Image.fromarray(mask)
+    picture.putpalette([value for color in spec.palette for value in color])
+    return picture
+
+
 def colorize(mask: npt.ArrayLike, spec: Spec) -> Picture:
     """Paint class ids with the spec's palette; ignored pixels get `IGNORE_COLOR`.
 

@@ -71,7 +71,7 @@ def ask(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("kseg tra", ["train", "train-segments"]),
+        ("kseg tra", ["train", "train-segments", "train-sds"]),
         ("kseg train --model fcn8", ["fcn8s", "fcn8satonce"]),
         ("kseg models textonb", ["textonboost"]),
         ("kseg train --encoder mobile", ["mobilenetv3", "mobilenetv3small"]),

@@ -100,6 +100,7 @@ def test_help_imports_neither_keras_nor_tensorflow():
     "words",
     [
         ["train-segments", "m.keras", "--data", "d", "--out", "s.keras"],
+        ["train-sds", "--data", "d", "--out", "run"],
         ["export", "m.keras", "--to", "onnx", "--out", "m.onnx"],
         ["benchmark", "m.keras"],
     ],

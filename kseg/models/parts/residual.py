@@ -23,7 +23,7 @@ def _residual(x: Any, filters: int, strides: int, name: str) -> Any:
     return layers.ReLU(name=f"{name}_out")(x)
 
 
-def residual_features(x: Any, width: float) -> dict[int, Any]:
+def residual_features(x: Any, width: float, prefix: str = "") -> dict[int, Any]:
     """Return features at strides 2, 4, 8, 16, 32 of a small residual encoder (He et al., CVPR 2016).
 
     A stem at stride 2, then two basic blocks at each of the other strides: 32, 64, 128, 192, 256 channels,
@@ -31,12 +31,14 @@ def residual_features(x: Any, width: float) -> dict[int, Any]:
 
     Args:
         x: `(B, H, W, C)`, H and W multiples of 32.
+        width: factor on the channels.
+        prefix: put before every layer name, for a network with two such encoders.
     """
     stem = channels(32, width)
-    x = conv_bn_relu(x, stem, 3, 2, name="stem_1")
-    features = {2: conv_bn_relu(x, stem, name="stem_2")}
+    x = conv_bn_relu(x, stem, 3, 2, name=f"{prefix}stem_1")
+    features = {2: conv_bn_relu(x, stem, name=f"{prefix}stem_2")}
     for stage, count in enumerate(ENCODER, start=1):
         filters = channels(count, width)
-        x = _residual(features[2**stage], filters, 2, f"encoder{stage}_a")
-        features[2 ** (stage + 1)] = _residual(x, filters, 1, f"encoder{stage}_b")
+        x = _residual(features[2**stage], filters, 2, f"{prefix}encoder{stage}_a")
+        features[2 ** (stage + 1)] = _residual(x, filters, 1, f"{prefix}encoder{stage}_b")
     return features

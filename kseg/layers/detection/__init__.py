@@ -8,7 +8,7 @@ are real.
 from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
 from kseg.layers.detection.losses import BoxLosses, MaskLoss, RPNLosses, SampleRegions, smooth_l1
-from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets
+from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets, TightBoxes
 from kseg.layers.detection.matching import Sample, match
 from kseg.layers.detection.proposals import Detections, Proposals
 from kseg.layers.detection.pyramid import PyramidRoIAlign
@@ -38,6 +38,7 @@ __all__ = [
     "StarDetections",
     "StarMasks",
     "StarTargets",
+    "TightBoxes",
     "clip",
     "decode",
     "encode",

@@ -160,7 +160,8 @@ class StarTargets(keras.layers.Layer):
         outside; `inside` float32 `(B, h, w)`: the share of a cell in objects; `counts` float32 `(B, h, w)`: 0
         in crowds; `index` int32 `(B, count)` of drawn cells, `rows` int32 `(B, count)` of their objects,
         `weights` `(B, count)`: what `objects` says there, 0 where there are too few; and `distances` `(B,
-        count, rays)` in pixels. For features `(B, h, w, C)` and the truth of `kseg.instance.targets`. No gradient passes.
+        count, rays)` in pixels. For features `(B, h, w, C)` and the truth of `kseg.instance.targets`. No
+        gradient passes.
     """
 
     def __init__(self, rays: int, stride: int, count: int = 192, seed: int = 0, **kwargs: Any) -> None:

@@ -175,6 +175,14 @@ class Task:
             `describe(prediction, spec) -> dict` (what `kseg predict` says of it) and `truth(sample)`.
         tables: `(scorer, spec) -> Result`: what `kseg evaluate` says.
         page: `(examples, scores, spec) -> Page`: what the report shows.
+        quickstart: arguments of `kseg train` by which `kseg quickstart` trains a network of this task on the
+            embedded sample within minutes; empty: it has none.
+        jumps: whether its outputs jump (which objects come out, and in what order, turns on the last digit of
+            a score): then no distance of outputs tells whether a conversion is right, only the score.
+        over: other tasks whose models can be judged as this one -> a module that makes its predictions of
+            theirs: `add_arguments(parser)`, `wrap(args, predictor) -> Predictor` (whose `spec.task` is this
+            one; the predictor itself where nobody asked), `describe(args) -> dict` and `around(options)` as
+            in `look`.
     """
 
     name: str
@@ -197,6 +205,9 @@ class Task:
     commands: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
     looks: Sequence[str] = ()
+    quickstart: str = ""
+    jumps: bool = False
+    over: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> Any:
         """Import and return what the row names for one of its parts."""
@@ -297,6 +308,8 @@ register(
         pictures="kseg.semantic.pictures",
         tables="kseg.semantic.tables:tables",
         page="kseg.semantic.report_page:page",
+        quickstart="--model unet --model-args '{\"width\": 0.25}' --size 256x256 --crop 128x128 --epochs 60 "
+        "--batch-size 8 --learning-rate 0.003 --loss cross_entropy+dice --class-weights none",
     )
 )  # fmt: skip
 register(
@@ -318,5 +331,7 @@ register(
         pictures="kseg.instance.pictures",
         tables="kseg.instance.tables:tables",
         page="kseg.instance.report_page:page",
+        jumps=True,
+        over={"semantic": "kseg.instance.from_classes"},
     )
 )

@@ -97,7 +97,7 @@ class TensorRTExporter(Exporter):
             self._write_graph(graph)
             runtime = OnnxRuntime(graph)
             check_signature(runtime, self.job.request, self.job.spec)
-            parity = check_parity(runtime.outputs(probe.image), probe.outputs, self.job.request.precision)
+            parity = check_parity(runtime.outputs(probe.image), probe.outputs, self.parity_limit())
             runtime.close()
         try:
             return super().load_back(path, probe)

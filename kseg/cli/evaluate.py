@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json(result)
     else:
-        _print(result, said, look_options.around(task, result["options"]))
+        _print(result, said, look_options.around(predictor, result["options"]))
     score = 100 * result[task.headline]
     if args.min_score is not None and not score >= args.min_score:
         raise GateError(f"{task.title} is {score:.2f}; --min-{task.headline} asks for {args.min_score:g}")

@@ -6,6 +6,7 @@ Here stand those that tasks have in common; a task's own come from its row (`kse
 from __future__ import annotations
 
 import argparse
+import importlib
 from typing import Any
 
 from kseg import parsers, tasks
@@ -40,15 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=parsers.positive, default=1, metavar="N", help="network calls made at once (1)"
     )
-    for look in _looks():
-        look.add_arguments(parser)
+    for part in [*_looks(), *_over()]:
+        part.add_arguments(parser)
 
 
 def build(args: argparse.Namespace) -> Any:
     """Open the model with the options given.
 
     Returns:
-        A predictor of the model's task, or what wraps one and has its surface.
+        A predictor of the model's task, what wraps one and has its surface, or what makes predictions of
+        another task of its.
 
     Raises:
         UsageError: if an option is given that the task does not have.
@@ -63,14 +65,19 @@ def build(args: argparse.Namespace) -> Any:
     _refuse_others(args, task)
     given = {**vars(args), "say": note_line}
     options = {name: given[name] for name in task.looks}
-    if not task.look:
-        return task.part("predictor")(runtime, **options)
-    return task.part("look").build(args, runtime, options, prepared[task.name])
+    if task.look:
+        predictor = task.part("look").build(args, runtime, options, prepared[task.name])
+    else:
+        predictor = task.part("predictor")(runtime, **options)
+    for part in _over(task.name):
+        predictor = part.wrap(args, predictor)
+    return predictor
 
 
 def describe(args: argparse.Namespace, predictor: Any) -> dict[str, Any]:
     """Return the options as JSON values, as they took effect."""
-    task = tasks.find(predictor.spec.task)
+    # The model's own task: predictions may be of another.
+    task = tasks.find(predictor.runtime.spec.task)
     size = getattr(predictor, "size", None)
     took = {
         "size": None if size is None else list(size),
@@ -79,14 +86,22 @@ def describe(args: argparse.Namespace, predictor: Any) -> dict[str, Any]:
         "scales": list(args.scales),
         "overlap": args.overlap,
     }
-    own = task.part("look").describe(args) if task.look else {}
-    return {**{name: value for name, value in took.items() if name in task.looks}, **own}
+    found = {name: value for name, value in took.items() if name in task.looks}
+    for part in _around(task):
+        found |= part.describe(args)
+    return found
 
 
-def around(task: tasks.Task, options: dict[str, Any]) -> list[str]:
+def around(predictor: Any, options: dict[str, Any]) -> list[str]:
     """Say what stood around the network, by what `describe` returned."""
-    said: list[str] = task.part("look").around(options) if task.look else []
-    return said
+    return [
+        text for part in _around(tasks.find(predictor.runtime.spec.task)) for text in part.around(options)
+    ]
+
+
+def _around(task: tasks.Task) -> list[Any]:
+    """Return the modules of what may stand around networks of a task: its own, and those of other tasks."""
+    return [*([task.part("look")] if task.look else []), *_over(task.name)]
 
 
 def _names() -> list[str]:
@@ -97,12 +112,23 @@ def _looks() -> list[Any]:
     return [tasks.find(name).part("look") for name in _names()]
 
 
+def _over(name: str | None = None) -> list[Any]:
+    """Return the modules that make predictions of other tasks of the models of one (None: of any)."""
+    modules = [
+        module
+        for row in map(tasks.find, tasks.names())
+        for below, module in row.over.items()
+        if name in (None, below)
+    ]
+    return [importlib.import_module(module) for module in dict.fromkeys(modules)]
+
+
 def _refuse_others(args: argparse.Namespace, task: tasks.Task) -> None:
     """Refuse options that are given and that a task does not have."""
     every, own = argparse.ArgumentParser(), argparse.ArgumentParser()
     add_arguments(every)
-    if task.look:
-        task.part("look").add_arguments(own)
+    for part in _around(task):
+        part.add_arguments(own)
     known = {*task.looks, *vars(own.parse_args([]))}
     for name, default in vars(every.parse_args([])).items():
         if name not in known and getattr(args, name) != default:

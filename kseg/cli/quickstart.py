@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from kseg import tasks
 from kseg.errors import KsegError
 
 HELP = "train, evaluate, predict, export, verify, benchmark, report on the embedded sample"
@@ -30,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default="runs/quickstart", metavar="RUN", help="run folder (runs/quickstart)"
     )
-    parser.add_argument("--epochs", type=int, default=60, metavar="N", help="training epochs (60)")
+    known = [name for name in tasks.names() if tasks.find(name).quickstart]
+    parser.add_argument("--task", choices=known, default=known[0], help=f"what is trained ({known[0]})")
+    parser.add_argument("--epochs", type=int, metavar="N", help="training epochs (the task's choice)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the training (0)")
 
 
@@ -41,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
     folder = _claim(Path(args.out))
     start = time.perf_counter()
-    for words in _steps(folder, args.epochs, args.seed):
+    training = tasks.find(args.task).quickstart + (
+        f" --epochs {args.epochs}" if args.epochs is not None else ""
+    )
+    for words in _steps(folder, training, args.seed):
         console.rule(style="dim")
         console.print(f"$ {shlex.join(words)}", style="bold", markup=False, soft_wrap=True, highlight=False)
         code = main(words[1:])
@@ -66,8 +72,14 @@ def _claim(folder: Path) -> Path:
             return candidate
 
 
-def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
-    """Yield the words of each command; the exports are left out whose libraries are not installed."""
+def _steps(folder: Path, training: str, seed: int) -> Iterator[list[str]]:
+    """Yield the words of each command; the exports are left out whose libraries are not installed.
+
+    Args:
+        folder: of the run.
+        training: the task's arguments of `kseg train`.
+        seed: of the training.
+    """
     from deploy.reporting import BENCHMARK
     from deploy.reporting import EXPORTS as PLACE
     from kseg.data.sources.embedded import SAMPLES
@@ -75,11 +87,7 @@ def _steps(folder: Path, epochs: int, seed: int) -> Iterator[list[str]]:
     run, model = shlex.quote(str(folder)), shlex.quote(str(folder / "model.keras"))
     place, images = shlex.quote(str(folder / PLACE)), shlex.quote(str(SAMPLES / "nuclei" / "images" / "val"))
     yield shlex.split(f"kseg check-data {SAMPLE}")
-    yield shlex.split(
-        f"kseg train --model unet --model-args '{{\"width\": 0.25}}' --data {SAMPLE} --size 256x256 "
-        f"--crop 128x128 --epochs {epochs} --batch-size 8 --learning-rate 0.003 --loss cross_entropy+dice "
-        f"--class-weights none --seed {seed} --out {run}"
-    )
+    yield shlex.split(f"kseg train {training} --data {SAMPLE} --seed {seed} --out {run}")
     yield shlex.split(f"kseg evaluate {model} --data {SAMPLE} --split val --out {run}/evaluation.json")
     yield shlex.split(f"kseg predict {model} {images} --out {run}/predictions")
     made = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,6 +45,13 @@ class NotAveraged(Protocol):
 
 
 @runtime_checkable
+class Loops(Protocol):
+    """Repeats until nothing changes, by a loop of the graph, where `steps` is None; else so many times."""
+
+    steps: int | None
+
+
+@runtime_checkable
 class Pretrained(Protocol):
     """Has weights that were learned elsewhere, where `pretrained` is true."""
 
@@ -77,3 +85,16 @@ def not_averaged(model: keras.Model) -> Iterator[keras.Variable]:
 def pretrained(model: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers that `Pretrained` tells of."""
     return [layer for layer in model.layers if isinstance(layer, Pretrained) and layer.pretrained]
+
+
+@contextlib.contextmanager
+def unrolled(model: keras.Model, steps: int) -> Iterator[None]:
+    """Have the layers that `Loops` tells of repeat `steps` times while this lasts."""
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, Loops) and layer.steps is None]
+    for layer in found:
+        layer.steps = steps
+    try:
+        yield
+    finally:
+        for layer in found:
+            layer.steps = None

@@ -6,7 +6,9 @@ the tools that find, build, rebuild and count networks.
 
 from kseg.models.dcgan import DCGANGenerator
 from kseg.models.hed import HED
+from kseg.models.instance.faster_rcnn import FasterRCNN
 from kseg.models.instance.mask_rcnn import MaskRCNN
+from kseg.models.instance.mnc import MNC
 from kseg.models.instance.stardist import StarDist
 from kseg.models.rebuild import rebuild
 from kseg.models.registry import ModelInfo, create, describe, names, resolve
@@ -27,6 +29,7 @@ __all__ = [
     "CRFRNN",
     "HED",
     "LRASPP",
+    "MNC",
     "N4",
     "DCGANGenerator",
     "DeconvNet",
@@ -36,6 +39,7 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FarabetNet",
+    "FasterRCNN",
     "MaskRCNN",
     "ModelInfo",
     "PatchNet",

@@ -13,6 +13,7 @@ from PIL import Image
 
 import deploy
 import kseg
+from kseg import tasks
 from kseg.cli import main as cli
 from kseg.cli import quickstart
 from kseg.cli.main import main
@@ -112,8 +113,9 @@ def test_report_without_run_json_asks_for_the_data(
     assert main(["report", str(run_folder), "--data", source]) == 0
 
 
-def test_quickstart_types_commands_that_parse_and_cover_the_road(tmp_path: Path) -> None:
-    steps = list(quickstart._steps(tmp_path / "run", epochs=2, seed=0))
+@pytest.mark.parametrize("task", [name for name in tasks.names() if tasks.find(name).quickstart])
+def test_quickstart_types_commands_that_parse_and_cover_the_road(tmp_path: Path, task: str) -> None:
+    steps = list(quickstart._steps(tmp_path / "run", tasks.find(task).quickstart, seed=0))
     for words in steps:
         cli._parse(words[1], words[2:])
     names = [words[1] for words in steps]

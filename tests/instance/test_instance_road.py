@@ -42,6 +42,8 @@ def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "objects that are missed" in capsys.readouterr().out
     assert main([*words, "--flip"]) == 2
     assert "'instance' has no --flip" in capsys.readouterr().err
+    assert main([*words, "--objects", "watershed"]) == 2
+    assert "'instance' has no --objects" in capsys.readouterr().err
 
 
 def test_predict(run: Path, tmp_path: Path) -> None:
@@ -52,10 +54,21 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("target", ["onnx", "tflite"])
-def test_artefacts_find_the_same(run: Path, target: str, capsys: pytest.CaptureFixture[str]) -> None:
-    model, out = str(run / "model.keras"), str(run / "exports" / f"m.{target}")
-    assert main(["export", model, "--to", target, "--no-verify", "--out", out]) == 0
+@pytest.fixture(scope="module")
+def artefacts(run: Path) -> dict[str, str]:
+    made = {}
+    for target, precision in (("onnx", "float32"), ("tflite", "float32"), ("tflite", "int8")):
+        out = made[f"{target} {precision}"] = str(run / "exports" / f"{precision}.{target}")
+        words = ["export", str(run / "model.keras"), "--to", target, "--precision", precision, "--out", out]
+        assert main([*words, "--data", DATA, "--no-verify", "--calibration-images", "2"]) == 0
+    return made
+
+
+@pytest.mark.parametrize("kind", ["onnx float32", "tflite float32"])
+def test_artefacts_find_the_same(
+    run: Path, artefacts: dict[str, str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = str(run / "model.keras"), artefacts[kind]
     capsys.readouterr()
     for file in (model, out):
         assert main(["evaluate", file, "--data", DATA, "--limit", "2", "--json"]) == 0
@@ -63,6 +76,26 @@ def test_artefacts_find_the_same(run: Path, target: str, capsys: pytest.CaptureF
     scores = [json.loads(text) for text in printed.replace("}\n{", "}\0{").split("\0")]
     assert scores[0]["ap"] == pytest.approx(scores[1]["ap"], abs=1e-3)
     assert scores[0]["detections"] == scores[1]["detections"]
+
+
+def test_int8_leaves_places_in_float(artefacts: dict[str, str]) -> None:
+    import deploy
+    from deploy.tflite.runtime import TFLiteRuntime
+
+    assert deploy.read_spec(artefacts["tflite int8"]).export["keep_float"].startswith("rpn_score|rpn_box")
+    runtime = TFLiteRuntime(artefacts["tflite int8"])
+    # The loop of suppression is written out: what calibrates reads every tensor.
+    assert "WHILE" not in runtime.operators()
+    runtime.close()
+
+
+def test_benchmark(run: Path, artefacts: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(run / "model.keras"), *artefacts.values()]
+    capsys.readouterr()
+    assert main(["benchmark", *files, "--data", DATA, "--limit", "2", "--repeats", "5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["setup"]["metric"] == "ap"
+    assert all(0 <= row["ap"] <= 1 and row["p50_ms"] > 0 for row in found["rows"])
 
 
 def test_report(run: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,9 +9,8 @@ from kseg.data import instances as instance_masks
 from kseg.data.checking.facts import UNKNOWN_FRAME, Facts, size_text
 from kseg.data.checking.report import Report
 from kseg.data.checking.tally import Tally, add_special, add_split_findings
-from kseg.data.coco import masks as coco_masks
 from kseg.data.coco import records as coco_records
-from kseg.data.coco.records import Annotation, CocoFile
+from kseg.data.coco.records import CocoFile
 from kseg.data.counting.counts import id_counts
 from kseg.data.pictures import listing
 from kseg.data.sample import evenly
@@ -24,9 +22,6 @@ from kseg.progress import Progress, silent
 from kseg.text import printable
 
 _SHOWN = 10
-# Annotation tools put corners on the border, and round.
-_OUTSIDE = 1.0
-
 # Code of a fault -> what the records are, what to do.
 _FAULTS = {
     "category_record": ("categories cannot be used", "Write an id and a name of its own for each"),
@@ -44,18 +39,6 @@ _FAULTS = {
     ),
     "no_segmentation": ("annotations have no segmentation (boxes only?)", "Annotate masks, or remove them"),
     "bad_segmentation": ("annotations have a segmentation that cannot be painted", "Export them again"),
-}
-# The same of what can be used and looks like a mistake.
-_ODDITIES = {
-    "duplicate_annotation_id": (
-        "annotation ids occur twice",
-        "Give each annotation its own id: COCO's evaluation needs that",
-    ),
-    "degenerate_polygon": ("annotations have a polygon of fewer than three points", "It paints nothing"),
-    "outside_image": (
-        "annotations reach out of their image",
-        "What sticks out is cut off. Check that coordinates are pixels of the full-size image",
-    ),
 }
 
 
@@ -76,20 +59,11 @@ def check_coco(source: CocoFolder, limit: int | None, progress: Progress | None)
     _check_folders(path, files, report)
     tally = Tally(report, spec)
     chosen = [(split, item) for split, items in source.items.items() for item in evenly(items, limit)]
-    odd: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: Iterator[Facts] = parallel(lambda entry: _look(source, *entry), chosen)
     for facts in (progress or silent)(seen, len(chosen), "reading images"):
         tally.add(facts)
-        for code, labels in facts.odd.items():
-            odd[facts.split, code] += labels
     for file in files:
-        odd[file.split, "duplicate_annotation_id"] = [printable(identity, 60) for identity in file.twice]
-    for (split, code), labels in odd.items():
-        if labels:
-            what, fix = _ODDITIES[code]
-            text = f"{len(labels)} {what} in instances_{printable(split)}.json: {_listed(labels)}"
-            details = {"split": split, "count": len(labels), "records": labels}
-            report.add("warning", code, text, fix, details=details)
+        _add_odd(file, report)
     tally.finish()
     return report
 
@@ -117,6 +91,15 @@ def _add_faults(file: CocoFile, report: Report) -> None:
                 "records": [{"record": fault.record, "problem": fault.text} for fault in found],
             },
         )
+
+
+def _add_odd(file: CocoFile, report: Report) -> None:
+    for code, (what, fix) in coco_records.ODDITIES.items():
+        labels = file.odd[code]
+        if labels:
+            text = f"{len(labels)} {what} in {printable(file.path.name)}: {_listed(labels)}"
+            details = {"split": file.split, "count": len(labels), "records": labels}
+            report.add("warning", code, text, fix, details=details)
 
 
 def _add_empty(file: CocoFile, report: Report) -> None:
@@ -170,8 +153,6 @@ def _look(source: CocoFolder, split: str, item: Item) -> Facts:
     """Read one image and paint its instances; faults are noted, not raised."""
     facts = Facts(split, printable(item.image.relative_to(source.path).as_posix()))
     annotations = source.annotations(item)
-    for annotation in annotations:
-        _note_odd(annotation, item.size or (0, 0), facts)
     if not exists(item.image):
         facts.fault("missing_image", facts.where)
         return facts
@@ -187,17 +168,3 @@ def _look(source: CocoFolder, split: str, item: Item) -> Facts:
     facts.instances = len(annotations)
     facts.counts = id_counts(instance_masks.semantic(found, source.base_spec.ignore_id))
     return facts
-
-
-def _note_odd(annotation: Annotation, size: tuple[int, int], facts: Facts) -> None:
-    segmentation = coco_records.segmentation(annotation)
-    if coco_masks.is_degenerate(segmentation):
-        facts.odd["degenerate_polygon"].append(annotation.label)
-    for bounds in (coco_masks.extent(segmentation), coco_records.box(annotation)):
-        if bounds is None:
-            continue
-        left, top, right, bottom = bounds
-        height, width = size
-        if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:
-            facts.odd["outside_image"].append(annotation.label)
-            return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,6 @@ class Facts:
         colors: packed colour -> pixels of a colour mask.
         unknown: packed colours that the palette does not know -> pixels.
         instances: number of instances.
-        odd: code of an oddity -> the annotations that have it.
     """
 
     split: str
@@ -45,7 +43,6 @@ class Facts:
     colors: dict[int, int] = field(default_factory=dict)
     unknown: dict[int, int] = field(default_factory=dict)
     instances: int = 0
-    odd: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def fault(self, code: str, path: str, text: str = "") -> None:
         """Note something wrong with a file."""

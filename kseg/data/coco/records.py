@@ -31,8 +31,22 @@ MAX_CATEGORIES = 65_534
 Number = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Id = Number | Annotated[str, msgspec.Meta(max_length=4096)]
+# Code of what can be used and looks like a mistake -> what it is, and what comes of it.
+ODDITIES = {
+    "duplicate_annotation_id": (
+        "annotation ids occur twice",
+        "Give each annotation its own id: COCO's evaluation needs that",
+    ),
+    "degenerate_polygon": ("annotations have a polygon of fewer than three points", "It paints nothing"),
+    "outside_image": (
+        "annotations reach out of their image",
+        "What sticks out is cut off. Check that coordinates are pixels of the full-size image",
+    ),
+}
 _NOTHING, _NULL = msgspec.Raw(b""), msgspec.Raw(b"null")
 _Box = tuple[float, float, float, float]
+# Annotation tools put corners on the border, and round.
+_OUTSIDE = 1.0
 _BOX_ONLY = "it has no `segmentation` (a box only?)"
 
 
@@ -119,7 +133,7 @@ class CocoFile:
         annotations: image id -> its usable annotations.
         faults: everything that cannot be used.
         drawn: how polygons lie on images that an EXIF tag turns; None: sizes decide.
-        twice: annotation ids that occur more than once.
+        odd: what can be used and looks like a mistake: code (`ODDITIES`) -> which annotations.
     """
 
     path: Path
@@ -129,7 +143,7 @@ class CocoFile:
     annotations: dict[Any, list[Annotation]] = field(default_factory=lambda: defaultdict(list))
     faults: list[Fault] = field(default_factory=list)
     drawn: Drawn | None = None
-    twice: list[Any] = field(default_factory=list)
+    odd: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def fault(self, code: str, record: str, text: str, image: Any = None, empty: bool = False) -> None:
         """Note a record that cannot be used."""
@@ -305,7 +319,9 @@ def _read_annotations(result: CocoFile, items: Sequence[msgspec.Raw], broken: se
             result.fault("no_segmentation", annotation.label, _BOX_ONLY, annotation.image_id)
         else:
             usable.append(annotation)
-    result.twice = [identity for identity, count in ids.items() if count > 1]
+    result.odd["duplicate_annotation_id"] = [
+        printable(identity, 60) for identity, count in ids.items() if count > 1
+    ]
     _check_segmentations(result, usable, sizes)
 
 
@@ -325,3 +341,16 @@ def _check_segmentations(
             result.fault("bad_segmentation", annotation.label, text, annotation.image_id)
         else:
             result.annotations[annotation.image_id].append(annotation)
+            _note_odd(result, annotation, found, sizes[annotation.image_id])
+
+
+def _note_odd(result: CocoFile, annotation: Annotation, found: Segmentation, size: tuple[int, int]) -> None:
+    if coco_masks.is_degenerate(found):
+        result.odd["degenerate_polygon"].append(annotation.label)
+    for bounds in (coco_masks.extent(found), box(annotation)):
+        if bounds is None:
+            continue
+        left, top, right, bottom = bounds
+        if min(left, top) < -_OUTSIDE or right > size[1] + _OUTSIDE or bottom > size[0] + _OUTSIDE:
+            result.odd["outside_image"].append(annotation.label)
+            return

@@ -92,6 +92,16 @@ class CocoFolder(FolderSource):
                 )
         super().refuse()
 
+    def remarks(self) -> list[str]:
+        odd = [
+            f"{len(labels)} {what} in {printable(file.path.name)}, the first: {labels[0]}. {fix}. "
+            "`kseg check-data` lists all"
+            for file in self.files
+            for code, (what, fix) in coco_records.ODDITIES.items()
+            if (labels := file.odd[code])
+        ]
+        return [*super().remarks(), *odd]
+
     def check_complete(self, split: str) -> None:
         items = self.items[split]
         absent = [item for item in items if not exists(item.image)]

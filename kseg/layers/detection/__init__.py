@@ -7,7 +7,8 @@ are real.
 
 from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
-from kseg.layers.detection.losses import BoxLosses, MaskLoss, RPNLosses, SampleRegions, smooth_l1
+from kseg.layers.detection.cascade import MaskedFeatures, MaskVoting, RefineBoxes, RightMasks
+from kseg.layers.detection.losses import BoxLosses, ClassLoss, MaskLoss, RPNLosses, SampleRegions, smooth_l1
 from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets, TightBoxes
 from kseg.layers.detection.matching import Sample, match
 from kseg.layers.detection.proposals import Detections, Proposals
@@ -23,14 +24,19 @@ __all__ = [
     "BoxLosses",
     "CellClassLoss",
     "CellLoss",
+    "ClassLoss",
     "Detections",
     "MaskLoss",
     "MaskTargets",
+    "MaskVoting",
+    "MaskedFeatures",
     "NonMaximumSuppression",
     "Proposals",
     "PyramidRoIAlign",
     "RPNLosses",
     "RayLoss",
+    "RefineBoxes",
+    "RightMasks",
     "RoIAlign",
     "RoIWarp",
     "Sample",

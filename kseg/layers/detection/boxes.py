@@ -82,6 +82,47 @@ def decode(numbers: Any, anchors: Any, deviations: Sequence[float] = (1.0, 1.0, 
     )
 
 
+def clipped_gradient(values: Any, limit: float) -> Any:
+    """Return the values; each number of their gradient is cut to -limit..limit."""
+
+    @ops.custom_gradient
+    def same(given: Any) -> tuple[Any, Any]:
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            return ops.clip(arguments[0] if upstream is None else upstream, -limit, limit)
+
+        return given, gradient
+
+    return same(values)
+
+
+def moved(
+    numbers: Any,
+    boxes: Any,
+    height: Any,
+    width: Any,
+    deviations: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    gradient: float | None = None,
+) -> Any:
+    """Return what `decode` gives, cut to an image of `height` x `width`.
+
+    Args:
+        gradient: None: no gradient passes. Otherwise it passes to boxes and numbers, but not to the numbers
+            of a box that the image cuts, before or after; each of theirs is cut to `-gradient..gradient`.
+    """
+    still, given = ops.stop_gradient(numbers), ops.stop_gradient(boxes)
+    found = decode(still, given, deviations)
+    if gradient is None:
+        return clip(found, height, width)
+    uncut = ops.logical_and(inside(given, height, width), inside(found, height, width))
+    numbers = ops.where(uncut[..., None], clipped_gradient(numbers, gradient), still)
+    return clip(decode(numbers, boxes, deviations), height, width)
+
+
+def inside(boxes: Any, height: Any, width: Any) -> Any:
+    """Return which of boxes `(..., 4)` an image does not cut, bool `(...)`."""
+    return ops.all(ops.equal(boxes, clip(boxes, height, width)), axis=-1)
+
+
 def clip(boxes: Any, height: Any, width: Any) -> Any:
     """Return boxes `(..., 4)` cut to an image of `height` x `width` (numbers or scalar tensors)."""
     height, width = ops.cast(height, boxes.dtype), ops.cast(width, boxes.dtype)

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, encode
-from kseg.layers.detection.matching import NEITHER, POSITIVE, Sample, match
+from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, encode, inside
+from kseg.layers.detection.matching import EASY, NEGATIVE, NEITHER, POSITIVE, Sample, match
 from kseg.layers.detection.rows import take
 
 
@@ -22,6 +22,12 @@ def smooth_l1(error: Any, sigma: float = 1.0) -> Any:
 def _mean(values: Any, weights: Any) -> Any:
     """Return the sum of weighted values `(B, S)` by the number of rows that have a weight, at least 1."""
     return ops.sum(values * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+
+
+def _class_entropy(logits: Any, index: Any, positive: Any, true_classes: Any) -> tuple[Any, Any]:
+    """Return the classes of boxes, background where they are not positive, and their losses, `(B, S)`."""
+    classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
+    return classes, ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -39,7 +45,7 @@ class RPNLosses(keras.layers.Layer):
     Returns:
         The loss of the classes and that of the boxes, float32 `(B,)` each; for logits `(B, K)`, numbers `(B,
         K, 4)`, anchors `(1, K, 4)`, true boxes `(B, M, 4)`, and which of these are objects and which crowds,
-        `(B, M)` each.
+        `(B, M)` each. If the image `(B, H, W, C)` is given too, nothing is learned of anchors that it cuts.
     """
 
     def __init__(
@@ -60,11 +66,25 @@ class RPNLosses(keras.layers.Layer):
         return keras.KerasTensor((logits.shape[0],)), keras.KerasTensor((logits.shape[0],))
 
     def call(
-        self, logits: Any, numbers: Any, anchors: Any, true_boxes: Any, real: Any, crowd: Any
+        self,
+        logits: Any,
+        numbers: Any,
+        anchors: Any,
+        true_boxes: Any,
+        real: Any,
+        crowd: Any,
+        image: Any = None,
     ) -> tuple[Any, Any]:
+        candidates = anchors
+        if image is not None:
+            whole = inside(anchors, *ops.shape(image)[1:3])
+            # Without an area they are no object's best.
+            candidates = anchors * ops.cast(whole, "float32")[..., None]
         labels, index, _ = match(
-            anchors, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
+            candidates, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
         )
+        if image is not None:
+            labels = ops.where(whole, labels, NEITHER)
         chosen, drawn = self.draw(labels)
         positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
         entropy = ops.binary_crossentropy(positive, take(logits, chosen), from_logits=True)
@@ -84,11 +104,14 @@ class SampleRegions(keras.layers.Layer):
         positive_share: of these at most; they come first.
         threshold: IoU from which a box is an object, and below which it is background.
         seed: of drawing.
+        least: IoU below which background is easy.
+        easy_share: at most this share of the background that is drawn is easy.
+        through_boxes: whether the gradient passes to the proposals.
 
     Returns:
         `boxes` `(B, count, 4)`, `index` int32 `(B, count)` of their true boxes, `positive` and `drawn`
         float32 `(B, count)`; for proposals `(B, N, 4)`, which are real `(B, N)`, true boxes `(B, M, 4)` and
-        which of these are objects and which crowds. No gradient passes.
+        which of these are objects and which crowds.
     """
 
     def __init__(
@@ -97,11 +120,14 @@ class SampleRegions(keras.layers.Layer):
         positive_share: float = 0.25,
         threshold: float = 0.5,
         seed: int = 1,
+        least: float = 0.0,
+        easy_share: float = 0.0,
+        through_boxes: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.count, self.threshold = count, threshold
-        self.draw = Sample(count, positive_share, seed, name="draw")
+        self.count, self.threshold, self.least, self.through_boxes = count, threshold, least, through_boxes
+        self.draw = Sample(count, positive_share, seed, easy_share, name="draw")
 
     def compute_output_spec(self, proposals: Any, *others: Any) -> tuple:
         shape = (proposals.shape[0], self.count)
@@ -113,10 +139,13 @@ class SampleRegions(keras.layers.Layer):
         )
 
     def call(self, proposals: Any, known: Any, true_boxes: Any, real: Any, crowd: Any) -> tuple:
-        boxes = ops.stop_gradient(ops.concatenate([proposals, true_boxes], axis=1))
+        boxes = ops.concatenate([proposals, true_boxes], axis=1)
+        boxes = boxes if self.through_boxes else ops.stop_gradient(boxes)
         there = ops.concatenate([known, real], axis=1)
         limit = self.threshold
-        labels, index, _ = match(boxes, true_boxes, real, high=limit, low=limit, crowd=crowd)
+        labels, index, overlap = match(boxes, true_boxes, real, high=limit, low=limit, crowd=crowd)
+        easy = ops.logical_and(ops.equal(labels, NEGATIVE), overlap < self.least)
+        labels = ops.where(easy, EASY, labels)
         labels = ops.where(there > 0, labels, NEITHER)
         chosen, drawn = self.draw(labels)
         positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
@@ -150,14 +179,32 @@ class BoxLosses(keras.layers.Layer):
         true_boxes: Any,
         true_classes: Any,
     ) -> tuple[Any, Any]:
-        classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
-        entropy = ops.sparse_categorical_crossentropy(classes, logits, from_logits=True)
+        classes, entropy = _class_entropy(logits, index, positive, true_classes)
         own = ops.one_hot(classes, logits.shape[-1], dtype="float32")
         found = ops.sum(numbers * own[..., None], axis=2)
         wanted = encode(take(true_boxes, index), boxes, STANDARD_DEVIATIONS)
         error = ops.sum(smooth_l1(found - ops.stop_gradient(wanted)), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
         return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class ClassLoss(keras.layers.Layer):
+    """Which class alone, of boxes that were drawn.
+
+    Returns:
+        float32 `(B,)`; for logits `(B, S, C)`, and `index`, `positive` and `drawn` as `SampleRegions` gives
+        them, and true classes `(B, M)`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def compute_output_spec(self, logits: Any, *others: Any) -> Any:
+        return keras.KerasTensor((logits.shape[0],))
+
+    def call(self, logits: Any, index: Any, positive: Any, drawn: Any, true_classes: Any) -> Any:
+        return _mean(_class_entropy(logits, index, positive, true_classes)[1], drawn)
 
 
 @keras.saving.register_keras_serializable(package="kseg")

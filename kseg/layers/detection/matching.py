@@ -11,7 +11,8 @@ from kseg.checks import Range, whole
 from kseg.layers.detection.boxes import overlaps
 from kseg.layers.detection.rows import filled_up
 
-POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
+# Easy: background that may be left out, because it overlaps hardly any object.
+POSITIVE, NEGATIVE, NEITHER, EASY = 1, 0, -1, -2
 # A box that lies in a crowd by more than this share of itself is neither right nor wrong.
 IN_CROWD = 0.5
 
@@ -66,16 +67,21 @@ class Sample(keras.layers.Layer):
         count: boxes that are drawn.
         positive_share: at most this share of them is positive; negative ones fill up.
         seed: of drawing.
+        easy_share: at most this share of what is not positive is easy; 0: none, and negative ones fill up
+            alone.
 
     Returns:
         `indices` int32 `(B, count)`, positive ones first, and `real` float32 `(B, count)`: 0 where an image
-        has too few. For labels `(B, N)` of `match`, N at least `count`.
+        has too few. For labels `(B, N)` of `match`, or `EASY`.
     """
 
-    def __init__(self, count: int, positive_share: float = 0.5, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, count: int, positive_share: float = 0.5, seed: int = 0, easy_share: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.count = whole(count, "Sample", "count")
         self.positive_share = float(Range(0, 1).check(positive_share, "positive_share", "Sample"))
+        self.easy_share = float(Range(0, 1).check(easy_share, "easy_share", "Sample"))
         self.seed = seed
         self._generator = keras.random.SeedGenerator(seed)
 
@@ -86,20 +92,32 @@ class Sample(keras.layers.Layer):
     def call(self, labels: Any) -> tuple[Any, Any]:
         labels = filled_up(labels, self.count, NEITHER)
         draw = keras.random.uniform(ops.shape(labels), 0.25, 0.75, seed=self._generator)
-        positive = ops.cast(ops.equal(labels, POSITIVE), "float32")
-        negative = ops.cast(ops.equal(labels, NEGATIVE), "float32")
-        most = int(self.count * self.positive_share)
-        if most:
-            last = ops.top_k(positive * draw, most)[0][:, -1:]
-            # With fewer than `most` positive boxes the last key is 0, and all are taken.
-            positive = positive * ops.cast(draw >= last, "float32")
-        else:
-            positive = ops.zeros_like(positive)
+        positive, negative, easy = (
+            ops.cast(ops.equal(labels, label), "float32") for label in (POSITIVE, NEGATIVE, EASY)
+        )
+        positive = self._at_most(positive, draw, int(self.count * self.positive_share))
+        if self.easy_share:
+            left = self.count - ops.sum(positive, axis=1, keepdims=True)
+            few = ops.floor(self.easy_share * left + 0.5)
+            negative = self._at_most(negative, draw, left - few) + self._at_most(easy, draw, few)
         keys, indices = ops.top_k(positive * (1 + draw) + negative * draw, self.count)
         real = ops.cast(keys > 0, "float32")
         # Rows that fill up point at the first box.
         return ops.cast(indices, "int32") * ops.cast(real, "int32"), real
 
+    def _at_most(self, wanted: Any, draw: Any, most: Any) -> Any:
+        """Return the wanted boxes of the largest draws: so many, or as `(B, 1)` a number for each image."""
+        best = ops.top_k(wanted * draw, self.count)[0]
+        most = ops.zeros_like(best[:, :1]) + most
+        # With fewer than `most` wanted boxes the last key is 0, and all are taken.
+        last = ops.take_along_axis(best, ops.cast(ops.maximum(most - 1, 0), "int32"), axis=1)
+        return wanted * ops.cast(ops.logical_and(draw >= last, most > 0), "float32")
+
     def get_config(self) -> dict[str, Any]:
-        own = {"count": self.count, "positive_share": self.positive_share, "seed": self.seed}
+        own = {
+            "count": self.count,
+            "positive_share": self.positive_share,
+            "seed": self.seed,
+            "easy_share": self.easy_share,
+        }
         return {**super().get_config(), **own}

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, clip, decode, sides
+from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, clip, decode, moved, sides
 from kseg.layers.detection.rows import filled_up, take
 from kseg.layers.detection.suppression import suppressed
 
@@ -26,7 +26,7 @@ def _best(scores: Any, count: int, *values: Any) -> tuple[Any, ...]:
 class Proposals(keras.layers.Layer):
     """The best boxes of a region proposal network (Ren et al., Faster R-CNN, NIPS 2015, section 3.1).
 
-    Of each level the best are decoded, cut to the image and, level by level, thinned. No gradient passes.
+    Of each level the best are decoded, cut to the image and, level by level, thinned.
 
     Args:
         before: boxes of each level that are decoded.
@@ -34,6 +34,7 @@ class Proposals(keras.layers.Layer):
         threshold: IoU above which the box of the lower score goes.
         least_side: boxes with a smaller side, in pixels, go.
         steps: see `NonMaximumSuppression`.
+        gradient: None: none passes. Otherwise it passes from the boxes to their numbers; see `boxes.moved`.
 
     Returns:
         `boxes` float32 `(B, keep, 4)` and `real` float32 `(B, keep)`, for the image `(B, H, W, 3)` and, of
@@ -47,11 +48,12 @@ class Proposals(keras.layers.Layer):
         threshold: float = 0.7,
         least_side: float = 1.0,
         steps: int | None = None,
+        gradient: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.before, self.keep, self.threshold, self.least_side = before, keep, threshold, least_side
-        self.steps = steps
+        self.steps, self.gradient = steps, gradient
 
     def compute_output_spec(self, image: Any, logits: Any, numbers: Any, anchors: Any) -> tuple:
         batch = image.shape[0]
@@ -65,8 +67,8 @@ class Proposals(keras.layers.Layer):
         for level, (logit, number, anchor) in enumerate(zip(logits, numbers, anchors, strict=True)):
             score = ops.sigmoid(ops.stop_gradient(logit))
             every = ops.broadcast_to(anchor, (batch, *ops.shape(anchor)[1:]))
-            score, number, own = _best(score, self.before, ops.stop_gradient(number), every)
-            box = clip(decode(number, own), height, width)
+            score, number, own = _best(score, self.before, number, every)
+            box = moved(number, own, height, width, gradient=self.gradient)
             large = ops.logical_and(*(side >= self.least_side for side in sides(box)))
             scores.append(ops.where(large, score, -1.0))
             boxes.append(box)
@@ -77,7 +79,7 @@ class Proposals(keras.layers.Layer):
         return found * real[..., None], real
 
     def get_config(self) -> dict[str, Any]:
-        own = ("before", "keep", "threshold", "least_side", "steps")
+        own = ("before", "keep", "threshold", "least_side", "steps", "gradient")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 

@@ -11,20 +11,26 @@ from keras import layers, ops
 from kseg import encoders
 from kseg.layers import PadToStride, Subsample
 from kseg.layers.detection import (
-    Anchors,
     BoxLosses,
     Detections,
     MaskLoss,
     MaskTargets,
     Proposals,
     PyramidRoIAlign,
-    RPNLosses,
     SampleRegions,
     reference_anchors,
 )
 from kseg.layers.widths import channels
 from kseg.models import forms
 from kseg.models.instance.truth import truth_inputs
+from kseg.models.instance.two_stage import (
+    Regions,
+    box_branches,
+    outputs,
+    proposal_losses,
+    proposal_network,
+    where,
+)
 from kseg.models.parts.blocks import image_input, load_own_weights
 from kseg.models.parts.residual import residual_features
 from kseg.models.registry import register
@@ -53,39 +59,17 @@ def _pyramid(features: dict[int, Any], filters: int) -> list[Any]:
     return [*found, Subsample(2, name=f"fpn_out{STRIDES[-1]}")(found[-1])]
 
 
-def _proposal_network(levels: list[Any], filters: int, anchor_scale: float) -> list[list[Any]]:
-    """Return logits `(B, K)`, numbers `(B, K, 4)` and anchors `(1, K, 4)` of each level, by one network."""
-    count = len(RATIOS)
-    shared = layers.Conv2D(filters, 3, padding="same", activation="relu", name="rpn")
-    small = keras.initializers.RandomNormal(stddev=0.01, seed=0)
-    score = layers.Conv2D(count, 1, kernel_initializer=small, dtype="float32", name="rpn_score")
-    move = layers.Conv2D(4 * count, 1, kernel_initializer=small, dtype="float32", name="rpn_box")
-    found: list[list[Any]] = [[], [], []]
-    for stride, level in zip(STRIDES, levels, strict=True):
-        x = shared(level)
-        found[0].append(layers.Reshape((-1,), name=f"rpn_scores{stride}")(score(x)))
-        found[1].append(layers.Reshape((-1, 4), name=f"rpn_boxes{stride}")(move(x)))
-        reference = reference_anchors((anchor_scale,), RATIOS, base=stride, style="fpn")
-        found[2].append(Anchors(reference.tolist(), stride, name=f"anchors{stride}")(level))
-    return found
-
-
 def _box_head(filters: int, hidden: int, num_classes: int) -> Callable[[Any, list[Any]], tuple[Any, Any]]:
     """Return what gives logits `(B, N, C)` and numbers `(B, N, C, 4)` of boxes `(B, N, 4)`."""
     align = PyramidRoIAlign(BOX_BINS, STRIDES[:-1], name="box_align")
     dense = [layers.Dense(hidden, activation="relu", name=f"box_hidden{index}") for index in (1, 2)]
-    # Fast R-CNN, section 2.3: deviations of 0.01 and 0.001.
-    rough = keras.initializers.RandomNormal(stddev=0.01, seed=0)
-    small = keras.initializers.RandomNormal(stddev=0.001, seed=0)
-    score = layers.Dense(num_classes, kernel_initializer=rough, dtype="float32", name="box_score")
-    move = layers.Dense(4 * num_classes, kernel_initializer=small, dtype="float32", name="box_move")
-    flat, split = layers.Reshape((-1, BOX_BINS * BOX_BINS * filters)), layers.Reshape((-1, num_classes, 4))
+    flat, branches = layers.Reshape((-1, BOX_BINS * BOX_BINS * filters)), box_branches(num_classes)
 
     def head(boxes: Any, levels: list[Any]) -> tuple[Any, Any]:
         x = flat(align(boxes, levels))
         for layer in dense:
             x = layer(x)
-        return score(x), split(move(x))
+        return branches(x)
 
     return head
 
@@ -119,6 +103,8 @@ def _mask_head(filters: int, num_classes: int) -> Callable[[Any, list[Any]], Any
     output_stride=4,
     task="instance",
     aliases=("mask-r-cnn",),
+    # What int8 would round are places and orders, not features.
+    keep_float="rpn_score|rpn_box|box_score|box_move|mask_score",
 )
 def MaskRCNN(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
@@ -162,7 +148,11 @@ def MaskRCNN(
         features = encoders.features(encoder, image, weights=weights)
     filters, hidden = channels(256, width), channels(1024, width)
     levels = _pyramid(features, filters)
-    regions = _proposal_network(levels, filters, anchor_scale)
+    anchors = {
+        stride: reference_anchors((anchor_scale,), RATIOS, base=stride, style="fpn").tolist()
+        for stride in STRIDES
+    }
+    regions = proposal_network(dict(zip(STRIDES, levels, strict=True)), anchors, filters)
     boxes, known = Proposals(proposals, proposals, name="proposals")(image, *regions)
     box_head, mask_head = _box_head(filters, hidden, num_classes), _mask_head(filters, num_classes)
     logits, numbers = box_head(boxes, levels[:-1])
@@ -171,10 +161,7 @@ def MaskRCNN(
     )
     own = ops.one_hot(classes, num_classes, dtype="float32")[:, :, None, None, :]
     masks = ops.sigmoid(ops.sum(mask_head(found, levels[:-1]) * own, axis=-1))
-    # Every output is float32: runtimes have one kind of number.
-    named = ops.cast(classes, "float32")
-    outputs = {"boxes": found, "scores": scores, "classes": named, "masks": masks}
-    model = keras.Model(image, outputs, name=name or "mask_rcnn")
+    model = keras.Model(image, outputs(found, scores, classes, masks), name=name or "mask_rcnn")
     if encoder is None:
         load_own_weights(model, weights)
 
@@ -187,17 +174,16 @@ def MaskRCNN(
 def _loss_form(
     image: Any,
     levels: list[Any],
-    regions: list[list[Any]],
+    regions: Regions,
     proposals: tuple[Any, Any],
     box_head: Callable[[Any, list[Any]], tuple[Any, Any]],
     mask_head: Callable[[Any, list[Any]], Any],
 ) -> forms.LossForm:
     """Return the training form: anchors and proposals are matched with the truth, sampled and learned."""
     truth = truth_inputs()
-    true_boxes, where = truth["true_boxes"], (truth["true_objects"], truth["true_crowds"])
-    flat = [layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) for index, parts in enumerate(regions)]
-    rpn_class, rpn_box = RPNLosses(name="rpn_losses")(*flat, true_boxes, *where)
-    drawn = SampleRegions(DRAWN, POSITIVE_SHARE, name="regions")(*proposals, true_boxes, *where)
+    true_boxes = truth["true_boxes"]
+    rpn_class, rpn_box = proposal_losses(regions, truth)
+    drawn = SampleRegions(DRAWN, POSITIVE_SHARE, name="regions")(*proposals, *where(truth))
     box_class, box = BoxLosses(name="box_losses")(
         *box_head(drawn[0], levels), *drawn, true_boxes, truth["true_classes"]
     )

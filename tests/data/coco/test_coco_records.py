@@ -197,7 +197,7 @@ def test_all_wrong_records_are_told_at_once(tmp_path: Path, capsys: Any) -> None
     assert "303 records cannot be used" in said[0]
 
 
-def test_what_is_odd_is_a_warning_and_trains(tmp_path: Path) -> None:
+def test_what_is_odd_is_a_warning_and_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = document()
     values["annotations"][0]["segmentation"] = [*SQUARE, [1, 1, 2, 2], [3, 3, 3, 3, 3, 3]]
     values["annotations"][1]["bbox"] = [15, 10, 30, 4]
@@ -208,9 +208,14 @@ def test_what_is_odd_is_a_warning_and_trains(tmp_path: Path) -> None:
     assert report.ok
     found = {finding.code: finding.details.get("records") for finding in report.findings}
     assert found["degenerate_polygon"] == ["annotation 0"]
-    assert found["outside_image"] == ["annotation 2", "annotation 1"]
+    assert found["outside_image"] == ["annotation 1", "annotation 2"]
     assert found["duplicate_annotation_id"] == ["2"]
     opened = open_source(root)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert "1 annotations have a polygon of fewer than three points" in said[1]
+    assert "2 annotations reach out of their image" in said[2]
+    assert "instances_train.json, the first: annotation 1. " in said[2]
     assert len(opened.read(opened.items["train"][0]).instances or ()) == 2
 
 

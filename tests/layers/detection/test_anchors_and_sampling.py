@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseg.layers.detection import Anchors, Sample, clip, decode, encode, match, reference_anchors
+from kseg.layers.detection import (
+    Anchors,
+    RPNLosses,
+    Sample,
+    SampleRegions,
+    clip,
+    decode,
+    encode,
+    match,
+    reference_anchors,
+)
+from kseg.layers.detection.matching import EASY
 
 # generate_anchors.py of py-faster-rcnn and MNC: x0, y0, x1, y1, the corners inclusive.
 RELEASED = np.array(
@@ -106,3 +117,47 @@ def test_samples_are_drawn_uniformly() -> None:
     assert hits.sum() == 300 * 8
     assert hits.min() > 30
     assert hits.max() < 95
+
+
+def test_easy_background_has_its_share() -> None:
+    """MNC: of what is not positive 85 in a hundred overlap an object, 15 hardly."""
+    labels = np.full((3, 300), EASY, np.int32)
+    labels[0, :30], labels[0, 30:200] = 1, 0
+    labels[1, :5], labels[1, 30:40] = 1, 0
+    drawn: dict[float, list] = {}
+    for share in (0.15, 0.0):
+        indices, real = (ops.convert_to_numpy(item) for item in Sample(64, 0.3, easy_share=share)(labels))
+        rows = [labels[image][indices[image][real[image] > 0]] for image in range(3)]
+        drawn[share] = [tuple(int((row == label).sum()) for label in (1, 0, EASY)) for row in rows]
+    assert drawn[0.15] == [(19, 38, 7), (5, 10, 9), (0, 0, 10)]
+    assert drawn[0.0] == [(19, 45, 0), (5, 10, 0), (0, 0, 0)]
+
+
+def test_regions_near_objects_and_their_gradient() -> None:
+    tf = pytest.importorskip("tensorflow")
+    proposals = tf.Variable([[[0.0, 0, 10, 10], [0, 5, 10, 15], [0, 9, 10, 19], [50, 50, 60, 60]]])
+    true = np.array([[[0, 0, 10, 10]]], np.float32)
+    known, one, none = np.ones((1, 4), np.float32), np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    for through in (False, True):
+        layer = SampleRegions(6, 0.5, least=0.1, through_boxes=through)
+        with tf.GradientTape() as tape:
+            boxes, _, positive, drawn = layer(proposals, known, true, one, none)
+            total = tf.reduce_sum(boxes * drawn[..., None])
+        # The object and the first proposal, then the one of IoU 1/3; those of 1/19 and 0 are too easy.
+        assert positive.numpy().tolist() == [[1, 1, 0, 0, 0, 0]]
+        assert drawn.numpy().tolist() == [[1, 1, 1, 0, 0, 0]]
+        found = tape.gradient(total, proposals)
+        assert (found is None) if not through else (found.numpy()[0, :, 0].tolist() == [1, 1, 0, 0])
+
+
+def test_anchors_that_the_image_cuts_are_not_learned() -> None:
+    anchors = np.array([[[-5, 0, 15, 20], [0, 0, 20, 20], [30, 30, 50, 50], [40, 40, 70, 70]]], np.float32)
+    true, one, none = anchors[:, :1], np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    logits, numbers = np.array([[9.0, 9, 9, 9]], np.float32), np.zeros((1, 4, 4), np.float32)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    plain, _ = RPNLosses(4)(logits, numbers, anchors, true, one, none)
+    inner, box = RPNLosses(4)(logits, numbers, anchors, true, one, none, image)
+    # The object's best anchor is cut; of the others the second is best, and the third is background.
+    assert float(plain[0]) == pytest.approx(9 * 2 / 3, abs=1e-3)
+    assert float(inner[0]) == pytest.approx(9 / 2, abs=1e-3)
+    assert float(box[0]) > 0

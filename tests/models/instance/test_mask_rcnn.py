@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from truths import CASES, image, truth
 
 from kseg.errors import UsageError
-from kseg.layers.detection import TRUE_SIDE
 from kseg.models import MaskRCNN, describe, forms
 from kseg.models.shapes import shapes_only
 
@@ -31,34 +31,6 @@ def form(network: keras.Model) -> keras.Model:
     found = forms.loss_form(network)
     assert found is not None
     return found.model
-
-
-def image(batch: int = 2, size: tuple[int, int] = (96, 64)) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(batch, *size, 3)).astype(np.float32)
-
-
-def truth(rows: int, objects: list[int], crowds: list[int] | None = None) -> dict[str, np.ndarray]:
-    """Boxes in rows of which the first so many are objects, and the next so many crowds, for each image."""
-    batch = len(objects)
-    target = {
-        "true_boxes": np.zeros((batch, rows, 4), np.float32),
-        "true_classes": np.zeros((batch, rows), np.int32),
-        "true_objects": np.zeros((batch, rows), np.float32),
-        "true_crowds": np.zeros((batch, rows), np.float32),
-        "true_masks": np.zeros((batch, rows, TRUE_SIDE, TRUE_SIDE), np.uint8),
-    }
-    random = np.random.default_rng(1)
-    for index, count in enumerate(objects):
-        more = 0 if crowds is None else crowds[index]
-        low = random.uniform(0, 30, (count + more, 2))
-        target["true_boxes"][index, : count + more] = np.concatenate(
-            [low, low + random.uniform(8, 30, low.shape)], 1
-        )
-        target["true_classes"][index, : count + more] = random.integers(1, 3, count + more)
-        target["true_objects"][index, :count] = 1
-        target["true_crowds"][index, count : count + more] = 1
-        target["true_masks"][index, :count, 10:50, 5:40] = 1
-    return target
 
 
 def losses(form: keras.Model, target: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -101,11 +73,7 @@ def test_outputs_have_fixed_shapes(network: keras.Model, size: tuple[int, int]) 
     assert 0 <= found["masks"].min() <= found["masks"].max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("rows", "objects", "crowds"),
-    [(4, [3, 1], None), (4, [0, 0], None), (1, [1, 0], None), (6, [2, 0], [1, 3]), (80, [70, 2], None)],
-    ids=["some", "none", "one row", "crowds", "many"],
-)
+@pytest.mark.parametrize(("rows", "objects", "crowds"), CASES.values(), ids=CASES)
 def test_losses_are_finite_whatever_is_there(
     form: keras.Model, rows: int, objects: list[int], crowds: list[int] | None
 ) -> None:

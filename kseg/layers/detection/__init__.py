@@ -9,7 +9,7 @@ from kseg.layers.detection.anchors import Anchors, reference_anchors
 from kseg.layers.detection.boxes import clip, decode, encode, overlaps
 from kseg.layers.detection.cascade import MaskedFeatures, MaskVoting, RefineBoxes, RightMasks
 from kseg.layers.detection.losses import BoxLosses, ClassLoss, MaskLoss, RPNLosses, SampleRegions, smooth_l1
-from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets
+from kseg.layers.detection.masks import TRUE_SIDE, MaskTargets, TightBoxes
 from kseg.layers.detection.matching import Sample, match
 from kseg.layers.detection.proposals import Detections, Proposals
 from kseg.layers.detection.pyramid import PyramidRoIAlign
@@ -44,6 +44,7 @@ __all__ = [
     "StarDetections",
     "StarMasks",
     "StarTargets",
+    "TightBoxes",
     "clip",
     "decode",
     "encode",

@@ -76,3 +76,39 @@ class MaskTargets(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "threshold": self.threshold}
+
+
+@keras.saving.register_keras_serializable(package="kseg")
+class TightBoxes(keras.layers.Layer):
+    """Boxes drawn in to their masks, and the masks on grids over those.
+
+    Returns:
+        `boxes` float32 `(B, N, 4)`: around the cells of 0.5 and more, as they were where there is none; and
+        `masks` `(B, N, m, m)`, of what came in bilinear samples; for boxes `(B, N, 4)` and masks `(B, N, m,
+        m)` on grids over them.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def compute_output_spec(self, boxes: Any, masks: Any) -> tuple:
+        return keras.KerasTensor(boxes.shape), keras.KerasTensor(masks.shape)
+
+    def call(self, boxes: Any, masks: Any) -> tuple[Any, Any]:
+        side = masks.shape[-1]
+        places = ops.arange(side, dtype="float32")
+        low, high = [], []
+        for axis in (0, 1):
+            there = ops.max(masks, axis=3 - axis) >= 0.5
+            first = ops.min(ops.where(there, places, float(side)), axis=-1)
+            behind = ops.max(ops.where(there, places + 1, 0.0), axis=-1)
+            some = behind > first
+            start, cell = boxes[..., axis], (boxes[..., axis + 2] - boxes[..., axis]) / side
+            low.append(start + ops.where(some, first, 0.0) * cell)
+            high.append(start + ops.where(some, behind, float(side)) * cell)
+        tight = ops.stack([*low, *high], axis=-1)
+        rows, columns = (
+            grid_weights(grid(tight, axis, side), boxes[..., axis], boxes[..., axis + 2], side)
+            for axis in (0, 1)
+        )
+        return tight, ops.matmul(ops.matmul(rows, masks), ops.swapaxes(columns, -1, -2))

@@ -22,20 +22,26 @@ SLIVER = 10.0
 AT_ONCE = 32
 
 
-def owners(true_boxes: Any, true_masks: Any, objects: Any, height: Any, width: Any, stride: int) -> Any:
-    """Return int32 `(B, height, width)`: 1 + the row of the object over the middle of a cell, 0 for none.
+def painted(
+    true_boxes: Any, true_masks: Any, objects: Any, height: Any, width: Any, stride: int
+) -> tuple[Any, Any]:
+    """Return which object has a cell, and how much of it objects cover.
 
-    Where objects overlap, the later row: the smaller object. It costs what the last row that is an object of
-    any image of the batch costs, however many rows there are.
+    It costs what the last row that is an object of any image of the batch costs, however many rows there are.
 
     Args:
         true_boxes: `(B, M, 4)`.
         true_masks: `(B, M, m, m)`, 0 or 1, on grids over the boxes.
         objects: `(B, M)`: 1 in rows that are one.
         stride: pixels of the image per cell.
+
+    Returns:
+        int32 `(B, height, width)`: 1 + the row of the object that covers half of the cell, 0 for none; of
+        two the later row: the smaller object. And float32 `(B, height, width)` in 0..1: the share of the
+        cell's pixels that lie in objects. Cells are too large to be in or out: borders would move by half a
+        pixel.
     """
     side = true_masks.shape[-1]
-    y, x = _middles(height, width, stride)
     number = 1 + ops.arange(ops.shape(objects)[1], dtype="int32")
     rows = ops.cast(objects > 0, "int32") * number
     used = ops.max(rows)
@@ -45,32 +51,40 @@ def owners(true_boxes: Any, true_masks: Any, objects: Any, height: Any, width: A
     )
     batch = ops.shape(objects)[0]
 
-    def step(first: Any, owner: Any) -> tuple[Any, Any]:
+    def weights(box: Any, axis: int, count: Any) -> Any:
+        pixels = ops.arange(count * stride, dtype="float32") + 0.5
+        of_pixels = grid_weights(pixels, box[..., axis], box[..., axis + 2], side)
+        return ops.mean(ops.reshape(of_pixels, (batch, AT_ONCE, count, stride, side)), axis=3)
+
+    def step(first: Any, owner: Any, share: Any) -> tuple[Any, Any, Any]:
         box = ops.slice(boxes, (0, first, 0), (batch, AT_ONCE, 4))
         mask = ops.slice(masks, (0, first, 0, 0), (batch, AT_ONCE, side, side))
         row = ops.slice(rows, (0, first), (batch, AT_ONCE))
-        of_rows = grid_weights(y, box[..., 0], box[..., 2], side)
-        of_columns = grid_weights(x, box[..., 1], box[..., 3], side)
-        part = ops.matmul(ops.matmul(of_rows, ops.cast(mask, "float32")), ops.swapaxes(of_columns, -1, -2))
-        found = ops.max(ops.where(part >= 0.5, row[..., None, None], 0), axis=1)
-        return first + AT_ONCE, ops.maximum(owner, found)
+        mask = ops.cast(mask, "float32") * ops.cast(row > 0, "float32")[..., None, None]
+        part = ops.matmul(
+            ops.matmul(weights(box, 0, height), mask), ops.swapaxes(weights(box, 1, width), -1, -2)
+        )
+        # A hair less than half: sums of quarters are not exact.
+        found = ops.max(ops.where(part > 0.499, row[..., None, None], 0), axis=1)
+        return first + AT_ONCE, ops.maximum(owner, found), ops.minimum(share + ops.sum(part, axis=1), 1.0)
 
-    nothing = ops.zeros((batch, height, width), "int32")
-    return ops.while_loop(lambda first, owner: first < used, step, (ops.zeros((), "int32"), nothing))[1]
+    start = (
+        ops.zeros((), "int32"),
+        ops.zeros((batch, height, width), "int32"),
+        ops.zeros((batch, height, width)),
+    )
+    return ops.while_loop(lambda first, *_: first < used, step, start)[1:]
 
 
 def covered(boxes: Any, real: Any, height: Any, width: Any, stride: int) -> Any:
     """Return float32 `(B, height, width)`: 1 where the middle of a cell lies in one of the real boxes."""
+    middles = ((ops.arange(count, dtype="float32") + 0.5) * stride for count in (height, width))
     rows, columns = (
         ops.cast((at >= boxes[..., axis, None]) & (at < boxes[..., axis + 2, None]), "float32")
-        for axis, at in enumerate(_middles(height, width, stride))
+        for axis, at in enumerate(middles)
     )
     hits = ops.matmul(ops.swapaxes(rows * real[..., None], -1, -2), columns)
     return ops.minimum(hits, 1.0)
-
-
-def _middles(height: Any, width: Any, stride: int) -> list[Any]:
-    return [(ops.arange(count, dtype="float32") + 0.5) * stride for count in (height, width)]
 
 
 def depths(owner: Any) -> Any:
@@ -143,10 +157,11 @@ class StarTargets(keras.layers.Layer):
 
     Returns:
         `objects` float32 `(B, h, w)`: the distance from the object's border by the largest of the object, 0
-        outside; `inside` float32 `(B, h, w)`: 1 in an object; `counts` float32 `(B, h, w)`: 0 in crowds;
-        `index` int32 `(B, count)` of drawn cells, `rows` int32 `(B, count)` of their objects, `weights` `(B,
-        count)`: what `objects` says there, 0 where there are too few; and `distances` `(B, count, rays)` in
-        pixels. For features `(B, h, w, C)` and the truth of `kseg.instance.targets`. No gradient passes.
+        outside; `inside` float32 `(B, h, w)`: the share of a cell in objects; `counts` float32 `(B, h, w)`: 0
+        in crowds; `index` int32 `(B, count)` of drawn cells, `rows` int32 `(B, count)` of their objects,
+        `weights` `(B, count)`: what `objects` says there, 0 where there are too few; and `distances` `(B,
+        count, rays)` in pixels. For features `(B, h, w, C)` and the truth of `kseg.instance.targets`. No
+        gradient passes.
     """
 
     def __init__(self, rays: int, stride: int, count: int = 192, seed: int = 0, **kwargs: Any) -> None:
@@ -173,14 +188,14 @@ class StarTargets(keras.layers.Layer):
 
     def call(self, features: Any, true_boxes: Any, true_masks: Any, objects: Any, crowds: Any) -> tuple:
         batch, height, width, _ = ops.shape(features)
-        owner = owners(true_boxes, true_masks, objects, height, width, self.stride)
-        inside = ops.cast(owner > 0, "float32")
+        owner, inside = painted(true_boxes, true_masks, objects, height, width, self.stride)
         most, area = self._by_object(owner, ops.shape(true_boxes)[1])
         depth = depths(owner)
+        size = area(ops.ones_like(depth))
         share = depth / ops.maximum(most(depth), 1.0)
         grid = places(height, width, self.stride)
-        counts = 1 - covered(true_boxes, crowds, height, width, self.stride) * (1 - inside)
-        index, drawn = self._draw(ops.reshape(share / (area(inside) + SLIVER), (batch, -1)))
+        counts = 1 - covered(true_boxes, crowds, height, width, self.stride) * ops.cast(owner == 0, "float32")
+        index, drawn = self._draw(ops.reshape(share / (size + SLIVER), (batch, -1)))
         row = ops.maximum(take(ops.reshape(owner, (batch, -1)), index) - 1, 0)
         centres = take(ops.broadcast_to(grid[None], (batch, height * width, 2)), index)
         distances = ray_distances(centres, take(true_boxes, row), row, true_masks, self.rays)

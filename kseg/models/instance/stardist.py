@@ -17,6 +17,7 @@ from kseg.layers.detection import (
     StarDetections,
     StarMasks,
     StarTargets,
+    TightBoxes,
 )
 from kseg.layers.widths import channels
 from kseg.models import forms
@@ -122,7 +123,7 @@ def StarDist(
         seen = RoIAlign(MASK_SIZE, output_stride, samples=1, dtype="float32", name="inside_align")(
             ops.sigmoid(inside), boxes
         )
-        masks = ops.minimum(masks, seen[..., 0])
+        boxes, masks = TightBoxes(name="tight")(boxes, ops.minimum(masks, seen[..., 0]))
     else:
         masks = StarMasks(MASK_SIZE, name="stars")(boxes, centres, far)
     outputs = {"boxes": boxes, "scores": scores, "classes": classes, "masks": masks}

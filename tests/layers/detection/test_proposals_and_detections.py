@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from kseg.layers.detection import Detections, MaskTargets, Proposals
+from kseg.layers.detection import Detections, MaskTargets, Proposals, TightBoxes
 
 IMAGE = np.zeros((1, 60, 80, 3), np.float32)
 LEVELS = [
@@ -70,3 +70,18 @@ def test_mask_targets() -> None:
 def test_they_are_read_back() -> None:
     for layer in (Proposals(100, 20, steps=8), Detections(30, 0.3, 0.1), MaskTargets(28)):
         assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_boxes_are_drawn_in_to_their_masks() -> None:
+    """A mask in a part of its box, one that is nowhere sure, and a row that fills up."""
+    boxes = np.array([[[10, 20, 38, 76], [0, 0, 14, 28], [0, 0, 0, 0]]], np.float32)
+    masks = np.zeros((1, 3, 28, 28), np.float32)
+    masks[0, 0, 7:21, 14:] = 0.9
+    masks[0, 1] = 0.4
+    tight, found = (ops.convert_to_numpy(item) for item in TightBoxes()(boxes, masks))
+    np.testing.assert_allclose(tight[0], [[17, 48, 31, 76], [0, 0, 14, 28], [0, 0, 0, 0]], atol=1e-5)
+    # The samples next to the mask's own border take half a cell of what is beyond.
+    assert (found[0, 0] >= 0.5).all()
+    np.testing.assert_allclose(found[0, 0, 1:-1, 1:], 0.9, atol=1e-5)
+    np.testing.assert_allclose(found[0, 1], 0.4, atol=1e-5)
+    assert np.isfinite(found).all()

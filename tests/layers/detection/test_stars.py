@@ -11,7 +11,7 @@ from keras import ops
 
 from kseg.layers import BilinearUpsampling
 from kseg.layers.detection import TRUE_SIDE, RayLoss, StarDetections, StarMasks, StarTargets
-from kseg.layers.detection.star_losses import covered, depths, owners, ray_distances
+from kseg.layers.detection.star_losses import covered, depths, painted, ray_distances
 from kseg.layers.detection.stars import directions, gauge
 
 Array = np.ndarray
@@ -95,10 +95,11 @@ def test_owners_and_depths() -> None:
     boxes = np.array([[[0, 0, 20, 20], [0, 20, 20, 40], [8, 8, 12, 12], [0, 0, 0, 0]]], np.float32)
     masks = np.ones((1, 4, TRUE_SIDE, TRUE_SIDE), np.uint8)
     real = np.array([[1, 1, 1, 0]], np.float32)
-    (owner,) = numbers(owners(boxes, masks, real, 16, 24, 2))
+    owner, share = numbers(*painted(boxes, masks, real, 16, 24, 2))
     expected = np.zeros((16, 24), int)
     expected[:10, :10], expected[:10, 10:20], expected[4:6, 4:6] = 1, 2, 3
     np.testing.assert_array_equal(owner[0], expected)
+    np.testing.assert_allclose(share[0], expected > 0, atol=1e-5)
     (depth,) = numbers(depths(expected[None].astype(np.int32)))
     # Cut by the map above and to the left, so it is deepest there; the other object is a border.
     assert depth[0, 0, 8:12].tolist() == [2, 1, 1, 2]
@@ -111,8 +112,18 @@ def test_many_rows_are_painted_in_turns() -> None:
     low = np.stack(np.mgrid[:10, :10], -1).reshape(-1, 2) * 4.0
     boxes = np.concatenate([low, low + 4], 1)[None].astype(np.float32)
     masks = np.ones((1, 100, TRUE_SIDE, TRUE_SIDE), np.uint8)
-    (owner,) = numbers(owners(boxes, masks, np.ones((1, 100), np.float32), 20, 20, 2))
+    owner, _ = numbers(*painted(boxes, masks, np.ones((1, 100), np.float32), 20, 20, 2))
     np.testing.assert_array_equal(owner[0, ::2, ::2].ravel(), np.arange(1, 101))
+
+
+def test_a_cell_that_a_border_cuts_is_in_by_its_share() -> None:
+    """Edges at odd pixels of cells of two pixels: half of the cell, a quarter in the corner."""
+    boxes = np.array([[[3, 5, 9, 12]]], np.float32)
+    masks = np.ones((1, 1, TRUE_SIDE, TRUE_SIDE), np.uint8)
+    owner, share = numbers(*painted(boxes, masks, np.ones((1, 1), np.float32), 8, 8, 2))
+    rows, columns = np.array([0, 0.5, 1, 1, 0.5, 0, 0, 0]), np.array([0, 0, 0.5, 1, 1, 1, 0, 0])
+    np.testing.assert_allclose(share[0], rows[:, None] * columns, atol=1e-5)
+    np.testing.assert_array_equal(owner[0], share[0] > 0.4)
 
 
 def test_crowds_cover_cells() -> None:

@@ -1,4 +1,4 @@
-"""Run in a process of its own with KERAS_BACKEND=jax: each instance network trains a step and finds objects."""
+"""Run in a process of its own with KERAS_BACKEND=jax: instance networks train a step and find objects."""
 
 from __future__ import annotations
 

@@ -339,6 +339,8 @@ _INSTANCE = register(
         pictures="kseg.instance.pictures",
         tables="kseg.instance.tables:tables",
         page="kseg.instance.report_page:page",
+        quickstart="--model stardist --model-args '{\"width\": 0.5}' --size 256x256 --crop 128x128 "
+        "--epochs 100 --batch-size 4 --learning-rate 0.002 --flip-vertical 0.5 --rotation 180 --val-every 10",
         jumps=True,
         over={"semantic": "kseg.instance.from_classes"},
     )

@@ -66,6 +66,7 @@ def test_portions_are_the_whole(axis: int, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(found, plain(values, parameters))
 
 
+@pytest.mark.slow
 def test_onnx_conversion_of_a_large_network_keeps_one_graph_in_memory(tmp_path, monkeypatch) -> None:
     optimizer = pytest.importorskip("tf2onnx.optimizer")
     pytest.importorskip("onnxruntime")

@@ -92,7 +92,7 @@ def test_without_a_gpu_it_says_so_unless_it_is_rehearsed(
     assert not row["passed"]
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", [pytest.param("tensorflow", marks=pytest.mark.slow), "jax"])
 def test_the_rehearsal_passes(backend: str, tmp_path: Path) -> None:
     pytest.importorskip(backend)
     out = tmp_path / "result.json"

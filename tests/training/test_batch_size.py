@@ -130,7 +130,11 @@ print((peaks[1] - peaks[0]) / 6, estimated_bytes(model, size)[1])
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("unet", {"width": 0.25}), ("fcn8s", {"encoder": "mobilenetv3"})]
+    ("name", "arguments"),
+    [
+        ("unet", {"width": 0.25}),
+        pytest.param("fcn8s", {"encoder": "mobilenetv3"}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_estimate_is_above_what_training_takes(name: str, arguments: dict) -> None:
     done = subprocess.run(

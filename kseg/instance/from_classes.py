@@ -6,7 +6,7 @@ This is what `--objects` of `kseg evaluate` and `kseg predict` does with a seman
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -18,7 +18,9 @@ from kseg.checks import Range, check_choice, whole
 from kseg.data.detections import Detections
 from kseg.data.run_lengths import Masks
 from kseg.errors import require
-from kseg.inference.pictures import Picture, as_image, several
+from kseg.inference.distributions import probabilities
+from kseg.inference.pictures import Picture, as_image
+from kseg.instance.object_finder import ObjectFinder
 from kseg.spec import Spec
 
 METHODS = ("components", "watershed")
@@ -60,7 +62,7 @@ def separated(
     return ids, len(peaks)
 
 
-class ObjectsOfClasses:
+class ObjectsOfClasses(ObjectFinder):
     """Finds objects with a network that says the class of each pixel.
 
     Args:
@@ -92,15 +94,6 @@ class ObjectsOfClasses:
         self.spec: Spec = base.spec.replace(task="instance")
         self.runtime, self.size, self.resize = base.runtime, base.size, base.resize
 
-    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
-        """Return the objects of each image."""
-        return list(self.stream(several(images)))
-
-    def stream(self, images: Iterable[Picture]) -> Iterator[Detections]:
-        """Yield the objects of one image after another."""
-        for picture in images:
-            yield self.decide(self.outputs(picture))
-
     def outputs(self, picture: Picture) -> Mapping[str, NDArray[Any]]:
         """Return the network's `logits` `(H, W, C)` of one image."""
         return {"logits": self.base.logits(as_image(picture))}
@@ -109,8 +102,7 @@ class ObjectsOfClasses:
         """Return the objects that logits mean."""
         logits = outputs["logits"]
         size = (int(logits.shape[0]), int(logits.shape[1]))
-        likely = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        likely /= likely.sum(axis=-1, keepdims=True)
+        likely = probabilities(logits)
         best = logits.argmax(axis=-1)
         runs: list[NDArray[np.uint32]] = []
         scores: list[float] = []

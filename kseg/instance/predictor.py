@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from kseg.data.detections import Detections
 from kseg.data.run_lengths import Masks
 from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.errors import UsageError
-from kseg.inference.pictures import Picture, as_image, several
+from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime, opened_runtime
+from kseg.instance.object_finder import ObjectFinder
 from kseg.instance.outputs import BOXES, CLASSES, MASKS, SCORES
 from kseg.instance.windows import Window, in_image, merged, windows
 from kseg.spec import RESIZE_RULES, Spec
@@ -28,7 +29,7 @@ Size = tuple[int, int]
 INSIDE = 0.5
 
 
-class InstancePredictor:
+class InstancePredictor(ObjectFinder):
     """Find the objects of images of any size with a network in memory or any model file that kseg wrote.
 
     The Spec's resize rule says how an image meets the network's size: `"none"` runs native pixels (small
@@ -73,15 +74,6 @@ class InstancePredictor:
         self.size: Size = (int(found[0]), int(found[1]))
         self.overlap = float(SHARE.check(overlap, "overlap"))
         self.batch_size = whole(batch_size, "Argument", "batch_size")
-
-    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
-        """Return the objects of each image."""
-        return list(self.stream(several(images)))
-
-    def stream(self, images: Iterable[Picture]) -> Iterator[Detections]:
-        """Yield the objects of one image after another."""
-        for picture in images:
-            yield self.decide(self.outputs(picture))
 
     def outputs(self, picture: Picture) -> Mapping[str, NDArray[Any]]:
         """Return what the network says of all windows of one image.
@@ -130,10 +122,6 @@ class InstancePredictor:
                 kept.append(index)
         masks = Masks.from_crops(crops, np.asarray(whole_boxes, np.int32).reshape(-1, 4), (height, width))
         return Detections.of(masks, scores[kept], classes[kept], boxes[kept])
-
-    def close(self) -> None:
-        """Free the runtime."""
-        self.runtime.close()
 
 
 def pasted(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kseg.errors import UsageError
+from kseg.inference.distributions import probabilities
 from kseg.segments.borders import borders
 from kseg.segments.labels import region_means
-from kseg.semantic.inference.distributions import probabilities
 from kseg.semantic.refine.expansion import Potts, alpha_expansion, expand
 from kseg.semantic.refine.superpixel_crf import SuperpixelCRF
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from kseg.errors import MissingExtraError, UsageError
+from kseg.inference.distributions import probabilities
 from kseg.segments.borders import borders
 from kseg.segments.labels import region_means
-from kseg.semantic.inference.distributions import probabilities
 from kseg.semantic.refine.superpixels import SuperpixelPooling, Superpixels
 
 

@@ -13,10 +13,10 @@ from fake_runtime import toy_spec
 
 from kseg import saving
 from kseg.errors import ArtefactError, DataError, UsageError
+from kseg.inference.distributions import probabilities
 from kseg.segments.borders import borders
 from kseg.segments.labels import region_sums
 from kseg.segments.tree import SegmentTree
-from kseg.semantic.inference.distributions import probabilities
 from kseg.semantic.refine import segment_training, train_segment_classifier
 from kseg.semantic.refine.segment_classifier import SegmentClassifier
 from kseg.semantic.refine.segment_features import FeatureMaps, SegmentPooling

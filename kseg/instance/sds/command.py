@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 HELP = "train SDS or R-CNN: networks on crops of proposed regions, SVMs, refinement"
 EXAMPLE = "kseg train-sds --data DIR --out runs/sds --variant B --size 64 --epochs 30"
 
-_VARIANTS = ("A", "B", "C", "box")
-_METHODS = ("regions", "selective-search", "edge-boxes")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments; those that are not given stay with the defaults of `SDSConfig`."""
+    from kseg.data.proposals import METHODS
+    from kseg.instance.sds.config import PRECISIONS, TRUNKS, VARIANTS
+
     options = parser.add_argument_group("run")
     _add(options, "data", metavar="SRC", help="folder or sample:nuclei, with instances")
     _add(options, "out", metavar="RUN", required=True, help="the run folder that is made")
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(
         options,
         "variant",
-        choices=_VARIANTS,
+        choices=VARIANTS,
         help="A: one network, tuned on boxes, is both pathways; B: boxes and masked regions are tuned apart; "
         "C: both of B are tuned together; box: boxes alone, R-CNN (C)",
     )
-    _add(options, "trunk", choices=("residual", "caffenet"), help="small, or the paper's (residual)")
+    _add(options, "trunk", choices=TRUNKS, help="small, or the paper's (residual)")
     _add(options, "width", type=float, metavar="W", help="factor on its channels (0.5)")
     _add(options, "size", type=parsers.positive, metavar="N", help="sides of a crop; the paper's is 227 (64)")
     _add(options, "no_svms", action="store_true", help="let the softmax decide, not SVMs")
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pasted segments of an image on average, in the semantic output (2)",
     )
     options = parser.add_argument_group("proposals")
-    _add(options, "proposals", choices=_METHODS, help="boxes take --variant box (regions)")
+    _add(options, "proposals", choices=METHODS, help="boxes take --variant box (regions)")
     _add(options, "boundaries", choices=("hed", "color"), help="that regions stand on (hed, if installed)")
     _add(options, "regions", type=parsers.positive, metavar="N", help="of an image at most (2000)")
     options = parser.add_argument_group("fitting")
@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(options, "learning_rate", type=float, metavar="RATE", help="its peak (0.01)")
     _add(options, "images", type=parsers.positive, metavar="N", help="of a batch (4)")
     _add(options, "per_image", type=parsers.positive, metavar="N", help="regions drawn from each (32)")
-    _add(options, "precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), help="(float32)")
+    _add(options, "precision", choices=PRECISIONS, help="(float32)")
 
 
-def _add(group: argparse._ArgumentGroup, name: str, **options: object) -> None:
-    group.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, **options)  # type: ignore[arg-type]
+def _add(group: argparse._ArgumentGroup, name: str, **options: Any) -> None:
+    group.add_argument(f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
 
 
 def _config(given: dict[str, Any]) -> SDSConfig:

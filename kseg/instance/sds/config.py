@@ -10,11 +10,12 @@ from kseg.checks import POSITIVE, Range, check_choice, flag, whole
 from kseg.data.proposals.searching import METHODS
 from kseg.errors import UsageError
 from kseg.instance.sds.recipe import Search
+from kseg.training import precision
 
 BOX_ALONE = "box"
 VARIANTS = ("A", "B", "C", BOX_ALONE)
 TRUNKS = ("residual", "caffenet")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = tuple(name for name in precision.PRECISIONS if name != precision.AUTO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class SDSConfig:
         whole(self.seed, "Argument", "seed", 0)
         if self.limit is not None:
             whole(self.limit, "Argument", "limit")
-        for name in ("width", "learning_rate", "segments"):
+        for name in ("learning_rate", "segments"):
             POSITIVE.check(getattr(self, name), name)
         Range(0, 16, above=True).check(self.width, "width")
         for name in ("svms", "refiner", "resume"):

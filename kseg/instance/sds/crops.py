@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -88,3 +88,21 @@ class Cropper:
         crop[..., :3] = warped(self._pixels, wide, self._size, nearest=False, outside=0)
         crop[..., 3] = mask
         return crop
+
+
+def in_batches(crops: Callable[[range], Floats], count: int, batch: int) -> Iterator[tuple[Floats, int]]:
+    """Yield the crops 0 to `count - 1` in batches `(batch, size, 4)`, and how many of each are real.
+
+    Zeros fill up the last: compilers compile once for one size.
+
+    Args:
+        crops: gives the crops of some numbers, `(N, size, 4)`.
+        count: how many there are.
+        batch: how many the network is given at once.
+    """
+    for start in range(0, count, batch):
+        found = crops(range(start, min(start + batch, count)))
+        yield (
+            np.concatenate([found, np.zeros((batch - len(found), *found.shape[1:]), np.float32)]),
+            len(found),
+        )

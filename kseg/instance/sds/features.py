@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kseg import files
 from kseg.instance.sds.candidates import Candidates
+from kseg.instance.sds.crops import in_batches
 from kseg.instance.sds.outputs import CELLS
 from kseg.layers.cell_means import cell_weights
 from kseg.progress import Progress, silent
@@ -73,15 +74,9 @@ class Features:
             if path.is_file():
                 continue
             scene, parts = candidates.scene(place), []
-            for start in range(0, len(candidates.overlaps[place]), _BATCH):
-                stop = min(start + _BATCH, len(candidates.overlaps[place]))
-                crops = scene.crops(range(start, stop))
-                # One size of batch: compilers compile once.
-                filled = np.concatenate(
-                    [crops, np.zeros((_BATCH - len(crops), *crops.shape[1:]), np.float32)]
-                )
-                given = np.asarray(look.predict_on_batch(filled), np.float32)[: len(crops)]
-                cells = np.stack([cells_of(crop[..., 3]) for crop in crops])
+            for batch, real in in_batches(scene.crops, len(candidates.overlaps[place]), _BATCH):
+                given = np.asarray(look.predict_on_batch(batch), np.float32)[:real]
+                cells = np.stack([cells_of(crop[..., 3]) for crop in batch[:real]])
                 parts.append(np.concatenate([given, cells], axis=1))
             with files.atomic(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, np.concatenate(parts).astype(np.float16))

@@ -12,6 +12,11 @@ from kseg.errors import require
 _STEPS = 200
 
 
+def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return the probabilities that logits mean; beyond 60 they are 0 or 1 anyway, and nothing overflows."""
+    return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
+
+
 def fit_logistic(
     features: NDArray[np.floating], targets: NDArray[Any], cost: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from kseg import parsers
 
-_SUPPRESSIONS = ("regions", "boxes")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options; `build` reads them."""
+    from kseg.instance.sds.suppression import SUPPRESSIONS
+
     group = parser.add_argument_group("how a model of proposed regions (SDS) looks at an image")
     group.add_argument("--unrefined", action="store_true", help="leave regions as they were proposed")
     group.add_argument(
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--suppress",
-        choices=_SUPPRESSIONS,
+        choices=SUPPRESSIONS,
         help="of two detections of a class that share a superpixel (regions), or whose boxes overlap by more "
         "than 0.3 (boxes), the surer stays (default: regions, where proposals have masks)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,20 +15,22 @@ from kseg.data.detections import Detections
 from kseg.data.proposals import Proposals, StoredProposer
 from kseg.data.run_lengths import Masks
 from kseg.errors import UsageError
-from kseg.inference.pictures import Picture, as_image, several
+from kseg.inference.distributions import probabilities
+from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime, opened_runtime
-from kseg.instance.sds.crops import Cropper
+from kseg.instance.object_finder import ObjectFinder
+from kseg.instance.sds.crops import Cropper, in_batches
+from kseg.instance.sds.logistic import sigmoid
 from kseg.instance.sds.outputs import COARSE, LOGITS, MARGINS, outputs
 from kseg.instance.sds.recipe import recipe_of, rules
 from kseg.instance.sds.refinement import refined
-from kseg.instance.sds.suppression import apart, boxes_apart
+from kseg.instance.sds.suppression import BOXES, REGIONS, SUPPRESSIONS, apart, boxes_apart
 from kseg.spec import Spec
 
 if TYPE_CHECKING:
     import keras
 
 Size = tuple[int, int]
-REGIONS, BOXES = SUPPRESSIONS = ("regions", "boxes")
 # A margin of -1.1 as a share: SVMs are trained until negatives lie below -1. Of a softmax, less.
 _LEAST_OF_SVMS, _LEAST = 0.25, 0.05
 
@@ -38,9 +41,8 @@ def shares(logits: NDArray[Any], margins: NDArray[Any] | None) -> NDArray[np.flo
     A margin of 0 becomes 0.5.
     """
     if margins is not None:
-        return (1 / (1 + np.exp(-np.clip(margins, -60, 60)))).astype(np.float32)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True))[:, 1:].astype(np.float32)
+        return sigmoid(margins).astype(np.float32)
+    return probabilities(logits)[:, 1:]
 
 
 def proposed(found: Proposals, size: Size) -> dict[str, NDArray[Any]]:
@@ -53,7 +55,7 @@ def proposed(found: Proposals, size: Size) -> dict[str, NDArray[Any]]:
     return seen
 
 
-class RegionPredictor:
+class RegionPredictor(ObjectFinder):
     """Find the objects of images: propose regions, classify each, keep those apart, refine them.
 
     Args:
@@ -108,15 +110,6 @@ class RegionPredictor:
         self.at_least = least if at_least is None else float(Range(0, 1).check(at_least, "at_least"))
         self.detections = whole(detections, "Argument", "detections")
 
-    def __call__(self, images: Picture | Iterable[Picture]) -> list[Detections]:
-        """Return the objects of each image."""
-        return list(self.stream(several(images)))
-
-    def stream(self, images: Iterable[Picture]) -> Iterator[Detections]:
-        """Yield the objects of one image after another."""
-        for picture in images:
-            yield self.decide(self.outputs(picture))
-
     def outputs(self, picture: Picture) -> Mapping[str, NDArray[Any]]:
         """Return what the network says of all N regions of one image.
 
@@ -130,13 +123,11 @@ class RegionPredictor:
         named: dict[str, list[NDArray[Any]]] = {
             name: [np.zeros((0, *shape), np.float32)] for name, shape in self._shapes.items()
         }
-        for start in range(0, len(found), self.batch_size):
-            crops = cropper.of_proposals(found, range(start, min(start + self.batch_size, len(found))))
-            # One size of batch: compilers compile once.
-            filled = np.zeros((self.batch_size - len(crops), *crops.shape[1:]), np.float32)
-            given = self.runtime.outputs(np.concatenate([crops, filled]))
+        crops = functools.partial(cropper.of_proposals, found)
+        for batch, real in in_batches(crops, len(found), self.batch_size):
+            given = self.runtime.outputs(batch)
             for name, parts in named.items():
-                parts.append(np.array(given[name][: len(crops)]))
+                parts.append(np.array(given[name][:real]))
         size = (image.shape[0], image.shape[1])
         return {**{name: np.concatenate(parts) for name, parts in named.items()}, **proposed(found, size)}
 
@@ -181,7 +172,7 @@ class RegionPredictor:
         if self._rules is None or not len(rows):
             return members
         areas = np.bincount(superpixels.reshape(-1), minlength=members.shape[1])
-        coarse = 1 / (1 + np.exp(-np.clip(outputs[COARSE][rows, kinds], -60, 60)))
+        coarse = sigmoid(outputs[COARSE][rows, kinds])
         return np.stack(
             [
                 refined(
@@ -190,10 +181,6 @@ class RegionPredictor:
                 for index, (row, kind) in enumerate(zip(rows, kinds, strict=True))
             ]
         )
-
-    def close(self) -> None:
-        """Free the runtime."""
-        self.runtime.close()
 
 
 def _surest(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kseg.instance.sds.candidates import Candidates
 from kseg.instance.sds.crops import warped, with_context
 from kseg.instance.sds.features import Features, cells_of
-from kseg.instance.sds.logistic import fit_logistic
+from kseg.instance.sds.logistic import fit_logistic, sigmoid
 from kseg.instance.sds.outputs import CELLS
 from kseg.instance.sds.refinement import superpixel_facts
 from kseg.progress import Progress, Say
@@ -182,7 +182,7 @@ def _facts(
         for index in np.flatnonzero(judged & (lessons.place == place)):
             row, kind = lessons.row[index], lessons.kind[index]
             logits = lessons.features[index] @ weights[:, kind] + constants[kind]
-            grid = (1 / (1 + np.exp(-np.clip(logits, -60, 60)))).reshape(CELLS, CELLS)
+            grid = sigmoid(logits).reshape(CELLS, CELLS)
             seen, numbers = superpixel_facts(superpixels, areas, grid, scene.box(row), members[row - count])
             inside = np.bincount(
                 superpixels[scene.objects.mask(int(lessons.item[index]))], minlength=len(areas)

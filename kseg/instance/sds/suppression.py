@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from kseg.boxes import iou
 
+# What two detections must not share: a superpixel, or much of their boxes.
+REGIONS, BOXES = SUPPRESSIONS = ("regions", "boxes")
 # IoU of boxes from which on the weaker goes: R-CNN's.
 BOXES_SHARE = 0.3
 

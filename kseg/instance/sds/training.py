@@ -252,7 +252,7 @@ def _found(
 
 def _save(path: Path, arrays: Arrays) -> None:
     with files.atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _load(path: Path) -> Arrays:

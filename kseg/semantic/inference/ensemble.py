@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from kseg.checks import check_choice
 from kseg.errors import UsageError
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime
-from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.inference.scored import Floats, ScoredPredictor, gives_log_probabilities
 from kseg.spec import Normalization, Spec
 

@@ -15,11 +15,11 @@ from kseg.checks import SHARE, check_choice, whole
 from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.inference.geometry import pad_to
 from kseg.inference.pictures import Picture, as_image, several
 from kseg.inference.runtime import Runtime, opened_runtime
 from kseg.progress import Say
-from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.inference.tiles import Floats, Look, Request, Size, TiledView, WholeView
 from kseg.spec import RESIZE_RULES, Spec
 

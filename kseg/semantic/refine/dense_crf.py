@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kseg.checks import check_choice
 from kseg.errors import DataError, UsageError
+from kseg.inference.distributions import log_softmax
 from kseg.inference.geometry import by_channels
-from kseg.semantic.inference.distributions import log_softmax
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.permutohedral import Permutohedral
 from kseg.semantic.refine.scores import Floats, Image, check_sizes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.errors import UsageError
-from kseg.semantic.inference.distributions import Floats
+from kseg.inference.distributions import Floats
 
 Image = NDArray[np.uint8]
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.checks import check_choice
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.segments.borders import Borders, borders
 from kseg.segments.labels import region_means
-from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.expansion import Potts, alpha_expansion
 from kseg.semantic.refine.scores import Floats, Image, check_sizes

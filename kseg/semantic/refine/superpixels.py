@@ -13,8 +13,8 @@ import numpy as np
 
 from kseg.checks import check_choice
 from kseg.errors import require
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.segments.labels import Labels, region_means
-from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import EXTRA, checked
 from kseg.semantic.refine.scores import Floats, Image, check_sizes
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from kseg.checks import check_choice
 from kseg.errors import UsageError
+from kseg.inference.distributions import log_scores, probabilities
 from kseg.segments.labels import Labels, region_sums
 from kseg.segments.tree import LINKAGES, SegmentTree
-from kseg.semantic.inference.distributions import log_scores, probabilities
 from kseg.semantic.refine.arguments import checked
 from kseg.semantic.refine.scores import Floats, Image, check_sizes
 from kseg.semantic.refine.superpixels import Superpixels

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from truths import CASES, image, truth, untouched
+from truths import CASES, check_objects, image, truth, untouched
 
 from kseg.errors import UsageError
 from kseg.models import MaskRCNN, describe, forms
@@ -60,17 +60,7 @@ def test_outputs_have_fixed_shapes(network: keras.Model, size: tuple[int, int]) 
     assert {name: value.shape for name, value in found.items()} == {
         "boxes": (2, 12, 4), "scores": (2, 12), "classes": (2, 12), "masks": (2, 12, 28, 28),
     }  # fmt: skip
-    boxes, scores, classes = found["boxes"], found["scores"], found["classes"]
-    assert (np.diff(scores, axis=1) <= 0).all()
-    real = scores > 0
-    assert real.any()
-    assert ((classes > 0) == real).all()
-    assert classes.max() < 3
-    assert boxes.min() >= 0
-    assert (boxes[..., [0, 2]] <= size[0]).all()
-    assert (boxes[..., [1, 3]] <= size[1]).all()
-    assert not boxes[~real].any()
-    assert 0 <= found["masks"].min() <= found["masks"].max() <= 1
+    check_objects(found, size, classes=3)
 
 
 @pytest.mark.parametrize(("rows", "objects", "crowds"), CASES.values(), ids=CASES)

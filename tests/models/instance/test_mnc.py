@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from truths import CASES, image, truth, untouched
+from truths import CASES, check_objects, image, truth, untouched
 
 import kseg
 from kseg.errors import UsageError
@@ -83,13 +83,7 @@ def test_outputs_have_fixed_shapes(network: keras.Model, size: tuple[int, int]) 
     assert {name: value.shape for name, value in found.items()} == {
         "boxes": (2, 8, 4), "scores": (2, 8), "classes": (2, 8), "masks": (2, 8, 21, 21),
     }  # fmt: skip
-    boxes, scores, masks = found["boxes"], found["scores"], found["masks"]
-    assert (np.diff(scores, axis=1) <= 0).all()
-    assert (scores > 0).any()
-    assert boxes.min() >= 0
-    assert (boxes[..., [0, 2]] <= size[0]).all()
-    assert (boxes[..., [1, 3]] <= size[1]).all()
-    assert 0 <= masks.min() <= masks.max() <= 1
+    check_objects(found, size, classes=3)
 
 
 @pytest.mark.parametrize(("rows", "objects", "crowds"), CASES.values(), ids=CASES)

@@ -46,6 +46,21 @@ def truth(rows: int, objects: list[int], crowds: list[int] | None = None) -> dic
     return target
 
 
+def check_objects(found: dict[str, np.ndarray], size: tuple[int, int], classes: int) -> None:
+    """Check what every instance network gives: objects inside the image, the surest first, zeros behind."""
+    boxes, scores, kinds = found["boxes"], found["scores"], found["classes"]
+    assert (np.diff(scores, axis=1) <= 0).all()
+    real = scores > 0
+    assert real.any()
+    assert ((kinds > 0) == real).all()
+    assert kinds.max() < classes
+    assert boxes.min() >= 0
+    assert (boxes[..., [0, 2]] <= size[0]).all()
+    assert (boxes[..., [1, 3]] <= size[1]).all()
+    assert not boxes[~real].any()
+    assert 0 <= found["masks"].min() <= found["masks"].max() <= 1
+
+
 def untouched(form: keras.Model, network: keras.Model, given: dict[str, np.ndarray]) -> list[str]:
     """Return the weights of a network that its losses, summed, do not reach."""
     tf = pytest.importorskip("tensorflow")

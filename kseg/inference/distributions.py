@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-def probabilities(logits: Floats) -> Floats:
-    """Return the softmax over the last axis, float32, of the shape of `logits`."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True), dtype=np.float32)
+def probabilities(scores: Floats) -> Floats:
+    """Return the softmax over the last axis, float32, of the shape of `scores`."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float32)
     powers /= powers.sum(axis=-1, keepdims=True)
     return powers
 
@@ -20,7 +20,7 @@ def log_scores(distributions: Floats) -> Floats:
     return np.log(np.maximum(distributions, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def log_softmax(logits: Floats) -> Floats:
+def log_softmax(scores: Floats) -> Floats:
     """Return the logarithm of the softmax over the last axis, float32; exact also for tiny shares."""
-    shifted = np.asarray(logits, np.float32) - logits.max(axis=-1, keepdims=True)
+    shifted = np.asarray(scores, np.float32) - scores.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

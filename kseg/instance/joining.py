@@ -14,6 +14,9 @@ from kseg.instance.windows import CUT, Size, margins
 
 # Pieces are of one object from this overlap on: intersection over union of what both windows show.
 SAME = 0.5
+# Of two objects of different windows the less sure is left out if they share so much of the smaller: one
+# window took for several what the other took for one.
+COVERED = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +58,11 @@ def objects(pieces: Sequence[Piece], size: Size) -> list[Piece]:
     found = []
     for group in _groups(pieces):
         deepest = max(group, key=lambda index: depths[index])
-        whole = [deepest] if depths[deepest] > CUT else group
-        found.append(_joined([pieces[index] for index in whole], max(pieces[index].score for index in group)))
-    return found
+        used = [pieces[index] for index in ([deepest] if depths[deepest] > CUT else group)]
+        score = max(pieces[index].score for index in group)
+        found.append((_joined(used, score), {_window(piece) for piece in used}))
+    found.sort(key=lambda entry: -entry[0].score)
+    return _apart([piece for piece, _ in found], [shown for _, shown in found])
 
 
 def _groups(pieces: Sequence[Piece]) -> list[list[int]]:
@@ -78,16 +83,21 @@ def _window(piece: Piece) -> tuple[int, ...]:
 
 def _agreeing(pieces: Sequence[Piece]) -> Iterator[tuple[float, int, int]]:
     """Yield how much pieces of different windows agree, and their indices, where they are of one object."""
+    for one, other in _near(pieces):
+        share = _agreement(pieces[one], pieces[other])
+        if share >= SAME:
+            yield share, one, other
+
+
+def _near(pieces: Sequence[Piece]) -> Iterator[tuple[int, int]]:
+    """Yield the indices of pieces of one class and different windows whose places meet, the lower first."""
     places, views = (np.stack([getattr(piece, name) for piece in pieces]) for name in ("place", "view"))
     kinds = np.array([piece.kind for piece in pieces])
     for one, piece in enumerate(pieces):
         rest = slice(one + 1, None)
         near = (iou(places[one : one + 1], places[rest])[0] > 0) & (kinds[rest] == piece.kind)
         near &= (views[rest] != piece.view).any(axis=1)
-        for other in (np.flatnonzero(near) + one + 1).tolist():
-            share = _agreement(piece, pieces[other])
-            if share >= SAME:
-                yield share, one, other
+        yield from ((one, other) for other in (np.flatnonzero(near) + one + 1).tolist())
 
 
 def _agreement(one: Piece, other: Piece) -> float:
@@ -97,6 +107,18 @@ def _agreement(one: Piece, other: Piece) -> float:
     box[2:] = np.minimum(box[2:], np.minimum(one.view[2:], other.view[2:]))
     first, second = one.under(box), other.under(box)
     return float((first & second).sum() / max((first | second).sum(), 1))
+
+
+def _apart(found: Sequence[Piece], shown: Sequence[set[tuple[int, ...]]]) -> list[Piece]:
+    """Return objects, the surest first, without what is covered by a surer one that other windows showed."""
+    gone = set()
+    for one, other in _near(found):
+        if one not in gone and shown[one].isdisjoint(shown[other]):
+            box = _around([found[one], found[other]])
+            common = (found[one].under(box) & found[other].under(box)).sum()
+            if common >= COVERED * min(found[one].mask.sum(), found[other].mask.sum()):
+                gone.add(other)
+    return [piece for index, piece in enumerate(found) if index not in gone]
 
 
 def _around(pieces: Sequence[Piece], name: str = "place") -> NDArray[Any]:

@@ -172,6 +172,15 @@ def test_pieces_of_one_object_become_one() -> None:
     assert places([]) == []
 
 
+def test_what_another_window_shows_inside_of_an_object_is_none() -> None:
+    first, second = (0, 64), (32, 96)
+    large, small = piece(36, 60, 0.9, first), piece(40, 49, 0.5, second)
+    assert places([large, small]) == [[36, 60, 0.9]]
+    assert places([piece(36, 60, 0.4, first), small]) == [[40, 49, 0.5]]
+    # A window may show an object on another.
+    assert len(places([large, piece(40, 49, 0.5, first)])) == 2
+
+
 def test_what_a_window_cuts_is_left_to_one_that_shows_more_of_it() -> None:
     first, second = (0, 0, 64, 64), (0, 48, 64, 112)
     rows = [

@@ -351,6 +351,7 @@ register(
         _INSTANCE,
         name="proposals",
         channels=4,
+        charts={"accuracy": "Regions classified right, %"},
         looks=(),
         quickstart="",
         jumps=False,

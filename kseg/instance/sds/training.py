@@ -43,7 +43,7 @@ _PASTED = 50
 
 
 def train_sds(config: SDSConfig, say: Say | None = None) -> dict[str, Any]:
-    """Train a system and write the run folder `config.out`: `model.keras` and `run.json`.
+    """Train a system and write the run folder `config.out`: `model.keras`, `run.json` and `history.csv`.
 
     Phases: regions are proposed (kept in kseg's cache), the pathways are tuned by `model.fit`, features of
     all regions are computed, then SVMs and refiner are trained on them. What a phase makes lies below
@@ -184,8 +184,13 @@ class _System:
 
         def svms() -> tuple[Arrays, dict[str, Any]]:
             found, counts = train_svms(features, candidates.overlaps, classes, seed=seed, say=self._say)
-            told = dict(zip(self.spec.classes[1:], counts, strict=True))
-            return {"weights": found.weights, "constants": found.constants}, {"positives_negatives": told}
+            positives, negatives = (sum(column) for column in zip(*counts, strict=True))
+            told = {
+                "positives": positives,
+                "negatives": negatives,
+                "positives_negatives": dict(zip(self.spec.classes[1:], counts, strict=True)),
+            }
+            return {"weights": found.weights, "constants": found.constants}, told
 
         def refiner() -> tuple[Arrays, dict[str, Any]]:
             found = train_refiner(features, candidates, classes, seed=seed, say=self._say, progress=progress)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -55,17 +57,36 @@ def runtime(run: Path) -> Runtime:
 
 
 def test_a_run_is_whole(run: Path) -> None:
-    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == ["model.keras", "run.json"]
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == [
+        "history.csv", "model.keras", "run.json",
+    ]  # fmt: skip
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "finished"
     assert list(record["phases"]) == [
         "proposals", "box", "features", "svms", "refiner", "paste",
     ]  # fmt: skip
-    assert len(record["phases"]["box"]["loss"]) == 4
+    history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in history] == ["1", "2", "3", "4"]
+    assert {row["network"] for row in history} == {"box"}
+    assert [float(row["loss"]) for row in history] == record["phases"]["box"]["loss"]
     spec = kseg.load(run / "model.keras").spec
     assert (spec.task, spec.architecture, spec.input_size) == ("proposals", "SDS", (32, 32))
     assert len(spec.recipe["sds"]["superpixels"]) == 2
     assert spec.recipe["sds"]["search"]["boundaries"] == "color"
+
+
+def test_the_report_shows_curves_and_phases(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--examples", "1", "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "Loss over epochs: train" in text
+    assert "Regions classified right, % over epochs: train" in text
+    phases = text.split("Phases of the training")[1].split("</section>")[0]
+    names = re.findall(r"<tr><td>(\w+)</td>", phases)
+    assert names == ["proposals", "box", "features", "svms", "refiner", "paste"]
+    assert "images 6, objects 12" in phases
+    assert re.search(r"loss \S+ to \S+, accuracy \S+ % to \S+ %; 4 epochs", phases)
+    assert re.search(r"positives 12, negatives \d+<", phases)
 
 
 @pytest.mark.parametrize(

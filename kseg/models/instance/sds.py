@@ -56,7 +56,7 @@ def _dense(x: Any, units: int, dropout: float, name: str) -> Any:
     "alone: Girshick et al., R-CNN, CVPR 2014",
     output_stride=32,
     task="proposals",
-    keep_float="^(svms|cells|coarse)",
+    keep_float="(^|/)(logits|svms|cells|coarse)",
 )
 def SDS(
     input_shape: tuple[int | None, int | None, int] = (227, 227, 4),

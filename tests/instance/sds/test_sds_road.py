@@ -13,6 +13,7 @@ import pytest
 import regions
 from PIL import Image
 
+import deploy
 import kseg
 from kseg import data
 from kseg.cli.main import main
@@ -199,6 +200,25 @@ def test_artefacts_say_the_same(run: Path, runtime: Runtime, folder: Path, targe
     one, other = (RegionPredictor(each, count=12).outputs(image) for each in (runtime, out))
     for name in ("logits", "margins", "coarse"):
         np.testing.assert_allclose(one[name], other[name], atol=2e-3, rtol=1e-3)
+
+
+def test_int8_learns_from_regions_drawn_from_all_images(
+    run: Path, runtime: Runtime, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ranges hold what any region has, not the zeros of a batch's end; the heads stay in float."""
+    out = run / "exports" / "int8.tflite"
+    words = ["--to", "tflite", "--precision", "int8", "--data", str(folder), "--no-verify", "--out", str(out)]
+    assert main(["export", str(run / "model.keras"), *words]) == 0
+    record = deploy.read_spec(out).export["calibration"]
+    assert (record["images"], record["inputs"]) == (6, 6 * 16)
+    assert "widest of all" in record["method"]
+    image = data.open(folder).samples("val")[0].image
+    one, other = (RegionPredictor(each, count=30).outputs(image) for each in (runtime, str(out)))
+    for name in ("logits", "margins", "coarse"):
+        assert np.sqrt(np.mean((one[name] - other[name]) ** 2)) < 0.1 * one[name].std()
+    tensors = deploy.load(out)._interpreter.get_tensor_details()
+    halves = {tensor["name"]: tensor["dtype"] for tensor in tensors}
+    assert all(kind == np.float32 for name, kind in halves.items() if "coarse_1/MatMul" in name)
 
 
 def test_a_run_goes_on_behind_what_is_done(

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(options, "size", type=parsers.positive, metavar="N", help="sides of a crop; the paper's is 227 (64)")
     _add(options, "no_svms", action="store_true", help="let the softmax decide, not SVMs")
     _add(options, "no_refiner", action="store_true", help="leave regions as proposed")
+    _add(options, "box_regression", action="store_true", help="correct boxes as R-CNN does (--variant box)")
     _add(
         options,
         "segments",

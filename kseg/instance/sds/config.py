@@ -41,6 +41,7 @@ class SDSConfig:
         precision: Keras' dtype policy of the tuning.
         svms: whether SVMs are trained; else the softmax decides.
         refiner: whether a refiner is trained, where proposals have masks.
+        box_regression: whether boxes are corrected as R-CNN's are, for the variant `"box"`.
         segments: of an image on average, in the semantic output.
         seed: of everything that is drawn.
         resume: go on behind the phases that are done.
@@ -67,6 +68,7 @@ class SDSConfig:
     precision: str = "float32"
     svms: bool = True
     refiner: bool = True
+    box_regression: bool = False
     segments: float = 2.0
     seed: int = 0
     resume: bool = False
@@ -84,12 +86,18 @@ class SDSConfig:
         for name in ("learning_rate", "segments"):
             POSITIVE.check(getattr(self, name), name)
         Range(0, 16, above=True).check(self.width, "width")
-        for name in ("svms", "refiner", "resume"):
+        for name in ("svms", "refiner", "box_regression", "resume"):
             flag(getattr(self, name), "Argument", name)
         if self.proposals != "regions" and self.variant != BOX_ALONE:
             raise UsageError(
                 f"The variant {self.variant} masks regions, and {self.proposals} gives boxes. "
                 "Use variant='box', or proposals='regions'"
+            )
+
+        if self.box_regression and self.variant != BOX_ALONE:
+            raise UsageError(
+                f"Box regression is R-CNN's: use variant='{BOX_ALONE}', or leave it out. "
+                f"Received: variant='{self.variant}'"
             )
 
     @property

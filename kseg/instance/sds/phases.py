@@ -135,7 +135,9 @@ def _before(run: Path, config: SDSConfig) -> dict[str, Any]:
         hint = "continue it with --resume, or give" if before else "give"
         raise UsageError(f"The run folder '{run}' is not empty: {hint} another --out")
     own, given = config.to_dict(), before["arguments"]
-    changed = [name for name in own if name not in _PLACES and given.get(name) != own[name]]
+    # A run of before there was an argument has its default.
+    before_it = {name: getattr(SDSConfig, name, None) for name in own}
+    changed = [name for name in own if name not in _PLACES and {**before_it, **given}[name] != own[name]]
     if changed:
         raise UsageError(
             f"The run in '{run}' was started with another {', '.join(changed)}. Resume it with the arguments "

@@ -36,6 +36,7 @@ class SDSConfig:
         regions: of an image at most.
         epochs: passes over the images, for each network that is tuned.
         learning_rate: its peak.
+        logits_rate: factor on the rate of the last layer; the release's, with pretrained layers below, is 10.
         images: of a batch.
         per_image: regions drawn from each.
         precision: Keras' dtype policy of the tuning.
@@ -63,6 +64,7 @@ class SDSConfig:
     regions: int = 2000
     epochs: int = 30
     learning_rate: float = 0.01
+    logits_rate: float = 1.0
     images: int = 4
     per_image: int = 32
     precision: str = "float32"
@@ -83,7 +85,7 @@ class SDSConfig:
         whole(self.seed, "Argument", "seed", 0)
         if self.limit is not None:
             whole(self.limit, "Argument", "limit")
-        for name in ("learning_rate", "segments"):
+        for name in ("learning_rate", "logits_rate", "segments"):
             POSITIVE.check(getattr(self, name), name)
         Range(0, 16, above=True).check(self.width, "width")
         for name in ("svms", "refiner", "box_regression", "resume"):

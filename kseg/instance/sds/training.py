@@ -165,6 +165,7 @@ class _System:
                 batches,
                 epochs=config.epochs,
                 learning_rate=config.learning_rate,
+                logits_rate=config.logits_rate,
                 name=f"pathway {name}" if start is None else "both pathways",
                 say=self._say,
             )

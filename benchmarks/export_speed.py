@@ -1,7 +1,7 @@
 """Speed of the recipes' networks on every target that runs on a CPU, files in turns.
 
     python benchmarks/export_speed.py                        # all of them, on a quiet machine
-    python benchmarks/export_speed.py "FCN-8s" --repeats 20  # one of them, nothing is written
+    python benchmarks/export_speed.py "FCN-8s" --repeats 50  # one of them: its row is written anew
 
 The networks are the recipes' with random weights: a graph takes the same time whatever it has learned, so
 nothing need be trained. int8 is calibrated on the embedded sample. Each network's files run in processes of
@@ -12,6 +12,7 @@ interpreters of ai-edge-litert in this process. Writes `benchmarks/results/expor
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -78,6 +79,12 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], tuple[int, int], str | None]] = {
     ),
     "TextonBoost": ("textonboost", TEXTONS, LECTURE, None),
 }  # fmt: skip
+RESULTS = ROOT / "results" / "export_speed.json"
+HEADS = (
+    *("network", "Keras, ms", "TFLite fp32", "fp16", "int8", "ONNX fp32", "fp16"),
+    *("TFLite fp32, ms (bare)", "int8, ms (bare)", "int8 over fp32", "measured"),
+)
+HEAD = f"| {' | '.join(HEADS)} |\n" + "|---" * len(HEADS) + "|"
 TARGETS = (
     ("model.tflite", "float32"),
     ("model_float16.tflite", "float16"),
@@ -161,36 +168,34 @@ def line(name: str, rows: dict[str, Any]) -> str:
         f"{fp32['p50_ms']:.1f} ({fp32['bare_ms']:.1f})",
         f"{int8['p50_ms']:.1f} ({int8['bare_ms']:.1f})",
     ]
-    cells.append(f"{fp32['p50_ms'] / int8['p50_ms']:.2f}")
+    cells += [f"{fp32['p50_ms'] / int8['p50_ms']:.2f}", rows["date"]]
     return f"| {name} | {' | '.join(cells)} |"
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Measure, print, and write the whole table where all were measured."""
+    """Measure, print, and write the table: what was not measured now stays as it was."""
     unknown = set(arguments.networks) - set(NETWORKS)
     if unknown:
         print(f"No network of the recipes: {sorted(unknown)}. There are {list(NETWORKS)}", file=sys.stderr)
         return 2
-    heads = ["network", "Keras, ms", "TFLite fp32", "fp16", "int8", "ONNX fp32", "fp16"]
-    heads += ["TFLite fp32, ms (bare)", "int8, ms (bare)", "int8 over fp32"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    print("\n".join(lines))
-    results: dict[str, Any] = {}
+    known = json.loads(RESULTS.read_text())["networks"] if arguments.networks and RESULTS.is_file() else {}
+    print(HEAD)
     setup: dict[str, Any] = {}
     for name in arguments.networks or NETWORKS:
-        results[name], setup = measured(name, arguments.repeats)
-        lines.append(line(name, results[name]))
-        print(lines[-1], flush=True)
-    if not arguments.networks:
-        about = f"{setup['processor']}, {setup['cores']} cores, {setup['date'][:10]}, "
-        about += ", ".join(f"{library} {version}" for library, version in setup["versions"].items())
-        words = (
-            "# Speed of the exports\n\n`python benchmarks/export_speed.py`: batch 1, the recipes' networks"
-            " and sizes with random weights, the files of a network in turns.\nSpeeds are relative to the "
-            f"`.keras` file; in brackets a bare interpreter loop in the same minute. {about}.\n\n"
-        )
-        files.write_json(ROOT / "results" / "export_speed.json", {"setup": setup, "networks": results})
-        files.write_text(ROOT / "results" / "export_speed.md", words + "\n".join(lines) + "\n")
+        known[name], setup = measured(name, arguments.repeats)
+        known[name]["date"] = setup["date"][:10]
+        print(line(name, known[name]), flush=True)
+    results = {name: known[name] for name in NETWORKS if name in known}
+    about = f"{setup['processor']}, {setup['cores']} cores, "
+    about += ", ".join(f"{library} {version}" for library, version in setup["versions"].items())
+    words = (
+        "# Speed of the exports\n\n`python benchmarks/export_speed.py`: batch 1, the recipes' networks"
+        " and sizes with random weights, the files of a network in turns.\nSpeeds are relative to the "
+        f"`.keras` file; in brackets a bare interpreter loop in the same minute. {about}.\n\n"
+    )
+    lines = [HEAD, *(line(name, rows) for name, rows in results.items())]
+    files.write_json(RESULTS, {"setup": setup, "networks": results})
+    files.write_text(RESULTS.with_suffix(".md"), words + "\n".join(lines) + "\n")
     return 0
 
 

@@ -12,6 +12,7 @@ from keras import ops
 from kseg.checks import pair, whole
 from kseg.layers.detection.boxes import sides
 from kseg.layers.detection.regions import aligned_samples
+from kseg.layers.detection.rows import take
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -105,8 +106,8 @@ class PyramidRoIAlign(keras.layers.Layer):
     def _gathered(self, pixels: Any, index: Any) -> Any:
         """Return `(B, N, rows, columns, C)` of pixels `(B, P, C)` at indices `(B, N, rows, columns)`."""
         shape = ops.shape(index)
-        flat = ops.reshape(ops.cast(index, "int32"), (shape[0], -1, 1))
-        return ops.reshape(ops.take_along_axis(pixels, flat, axis=1), (*shape, pixels.shape[-1]))
+        flat = ops.reshape(ops.cast(index, "int32"), (shape[0], -1))
+        return ops.reshape(take(pixels, flat), (*shape, pixels.shape[-1]))
 
     def _binned(self, samples: Any, channels: int) -> Any:
         """Return the mean of each bin; one axis at a time, as XNNPACK takes no mean in seven dimensions."""

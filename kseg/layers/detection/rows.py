@@ -9,7 +9,12 @@ from keras import ops
 
 def take(values: Any, index: Any) -> Any:
     """Return rows `(B, S, ...)` of values `(B, N, ...)`, up to three axes, by their indices `(B, S)`."""
-    return ops.take_along_axis(values, index if len(values.shape) == 2 else index[..., None], axis=1)
+    if len(values.shape) == 2:
+        return ops.take_along_axis(values, index, axis=1)
+    # Whole rows out of one list: `take_along_axis` would look each channel up by an index of its own.
+    batch, count, channels = ops.shape(values)
+    first = ops.arange(batch, dtype="int32")[:, None] * count
+    return ops.take(ops.reshape(values, (-1, channels)), ops.cast(index, "int32") + first, axis=0)
 
 
 def filled_up(values: Any, count: int, fill: float = 0) -> Any:

@@ -63,7 +63,7 @@ def _score(x: Any, filters: int, name: str, bias: float = 0.0) -> Any:
     output_stride=2,
     task="instance",
     aliases=("star-dist",),
-    keep_float="^(object|inside|rays|class)$",
+    keep_float=r"(^|/)(object|inside|rays|class)(_\d+)?(/|$)",
 )
 def StarDist(
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from deploy.images import Images, draw, network_inputs
+from deploy.images import Images, draw, drawn_inputs, network_inputs
+from kseg import tasks
 from kseg.checks import whole
 from kseg.spec import Spec
 
 METHOD = "min-max, symmetric per-channel weights, per-tensor activations"
+# Where an image is hundreds of inputs (`Task.drawn`).
+WIDEST = f"{METHOD}, the widest of all"
 
 
 class Calibration:
@@ -30,12 +33,20 @@ class Calibration:
         whole(count, "Argument", "calibration_images")
         self._spec, self._size, self._seed = spec, size, seed
         self._images: Images = draw(data, count=count, seed=seed)
+        self._drawn = tasks.find(spec.task).drawn
         self._seen = 0
         self._low, self._high = np.inf, -np.inf
 
+    @property
+    def widest(self) -> bool:
+        """Whether ranges are the widest of all inputs, instead of their average."""
+        return self._drawn > 0
+
     def images(self) -> Iterator[np.ndarray]:
         """Yield network inputs, float32 `(H, W, 3)`; the record is whole when all are drawn."""
-        for image in network_inputs(self._images, self._spec, self._size):
+        given = self._images, self._spec, self._size
+        inputs = drawn_inputs(*given, self._drawn, self._seed) if self.widest else network_inputs(*given)
+        for image in inputs:
             self._seen += 1
             self._low = min(self._low, float(image.min()))
             self._high = max(self._high, float(image.max()))
@@ -52,5 +63,5 @@ class Calibration:
             "seed": self._seed,
             "names_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
             "range": [self._low, self._high] if self._seen else None,
-            "method": METHOD,
+            "method": WIDEST if self.widest else METHOD,
         }

@@ -123,9 +123,26 @@ def network_inputs(images: Images, spec: Spec, size: tuple[int, int]) -> Iterato
 
     The task's predictor itself makes them, so that calibration sees the very pixels that prediction sees.
     """
+    for inputs in _by_image(images, spec, size):
+        yield from inputs
+
+
+def drawn_inputs(
+    images: Images, spec: Spec, size: tuple[int, int], count: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield of each image `count` of its `network_inputs`, drawn at random; without the zeros that fill up a
+    batch.
+    """
+    random = np.random.default_rng(seed)
+    for inputs in _by_image(images, spec, size):
+        real = [values for values in inputs if values.any()]
+        yield from (real[index] for index in random.permutation(len(real))[:count])
+
+
+def _by_image(images: Images, spec: Spec, size: tuple[int, int]) -> Iterator[list[np.ndarray]]:
     recorder = _Recorder(spec, size)
     predictor = tasks.find(spec.task).part("predictor")(recorder)
     for sample in images:
         for _ in predictor.stream([sample.image]):
-            yield from recorder.received
+            yield recorder.received
             recorder.received = []

@@ -40,7 +40,7 @@ def report(
     """Write one self-contained HTML page about a run folder, and what is on it as JSON beside it.
 
     Args:
-        run: folder that `kseg train` made; artefacts in it and in its `exports/` are listed.
+        run: folder that `kseg train` or `kseg train-sds` made; artefacts there and in `exports/` are listed.
         data: folder, `tfds:NAME` or `sample:nuclei`; None: the data that the run was trained on.
         splits: which are scored; none: val, and test if there is one.
         examples: pictures to show, of the first split.
@@ -71,9 +71,9 @@ def report(
             f"'{source.name}' has no val or test split. It has: {', '.join(source.splits)}; use --split"
         )
     scores = {name: evaluate(predictor, source.samples(name), progress, f"scoring {name}") for name in splits}
-    benchmark = _read(folder / BENCHMARK, _Benchmark)
+    benchmark, trained = _read(folder / BENCHMARK, _Benchmark), _read(folder / RUN, _Run)
     exports = [_export_row(path, benchmark) for path in export_files(folder)]
-    notes, commands = _notes(task, folder, splits, bool(exports)), _commands(folder, source.name, splits)
+    notes, commands = _notes(task, trained, splits, bool(exports)), _commands(folder, source.name, splits)
     page = Path(out) if out else folder / "report.html"
     summary = {
         "spec": predictor.spec.to_dict(),
@@ -93,6 +93,7 @@ def report(
             examples=_examples(task, predictor, source.samples(splits[0], limit=examples)),
             scores=scores,
             exports=exports,
+            phases=trained.phases,
             notes=notes,
             commands=commands,
         )
@@ -126,6 +127,7 @@ class _Run(records.Record, frozen=True):
 
     data: _Data = _Data()
     versions: dict[str, str | None] | None = None
+    phases: dict[str, dict[str, Any]] = {}  # noqa: RUF012  (msgspec copies it)
 
 
 class _Timed(records.Record, frozen=True):
@@ -220,15 +222,16 @@ def _without_paths(benchmark: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {**benchmark, "rows": rows, "setup": setup} if benchmark else benchmark
 
 
-def _notes(task: tasks.Task, folder: Path, splits: Sequence[str], has_exports: bool) -> dict[str, str]:
+def _notes(task: tasks.Task, trained: _Run, splits: Sequence[str], has_exports: bool) -> dict[str, str]:
     notes = {
         task.part_label: task.scored.format(splits=" and ".join(splits)),
-        "curves": f"loss and {task.label} of the training run, at the network's input size, as model.fit "
-        "logged them (history.csv).",
+        "curves": "what model.fit logged (history.csv) of the networks that were tuned, one after the other."
+        if trained.phases
+        else f"loss and {task.label} of the training run, at the network's input size, as model.fit logged "
+        "them (history.csv).",
     }
-    versions = _read(folder / RUN, _Run).versions
-    if versions:
-        listed = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if trained.versions:
+        listed = ", ".join(f"{name} {version}" for name, version in trained.versions.items() if version)
         notes["training"] = f"{listed}; every argument is in {RUN}."
     if has_exports:
         notes[f"{task.label}, drop, agreement of the exports"] = (

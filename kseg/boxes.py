@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from kseg.errors import UsageError
 
 # int32 (N, 4)
 Boxes = NDArray[np.int32]
+# Logarithm of the largest factor by which a moved box grows (Detectron's bound: 1000 pixels of 16).
+MOST_GROWTH = math.log(1000 / 16)
 
 
 def from_corners(found: Any) -> Boxes:
@@ -99,6 +102,25 @@ def iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
     common = np.maximum(high - low, 0).prod(axis=-1)
     union = areas(first) + areas(second) - common
     return np.divide(common, union, out=np.zeros(union.shape), where=union > 0)
+
+
+def moves(boxes: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what makes `targets` of boxes, both `(..., 4)` with positive sides.
+
+    Girshick et al., R-CNN, CVPR 2014, appendix C, as `kseg.layers` has it in networks: move of the middle in
+    sides of the box (y, x), logarithm of the growth (height, width).
+    """
+    own, other = np.asarray(boxes, np.float64), np.asarray(targets, np.float64)
+    middle = (other[..., :2] + other[..., 2:] - own[..., :2] - own[..., 2:]) / 2
+    return np.concatenate([middle / sides(own), np.log(sides(other) / sides(own))], axis=-1)
+
+
+def moved(boxes: NDArray[Any], by: NDArray[Any]) -> NDArray[np.float64]:
+    """Return boxes `(..., 4)` after `moves`; a growth beyond `MOST_GROWTH` is cut to it."""
+    own, numbers = np.asarray(boxes, np.float64), np.asarray(by, np.float64)
+    middle = (own[..., :2] + own[..., 2:]) / 2 + numbers[..., :2] * sides(own)
+    half = np.exp(np.minimum(numbers[..., 2:], MOST_GROWTH)) * sides(own) / 2
+    return np.concatenate([middle - half, middle + half], axis=-1)
 
 
 def windows(box: NDArray[Any], size: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

@@ -181,6 +181,9 @@ class Task:
             embedded sample within minutes; empty: it has none.
         jumps: whether its outputs jump (which objects come out, and in what order, turns on the last digit of
             a score): then no distance of outputs tells whether a conversion is right, only the score.
+        drawn: of networks that see parts of an image, hundreds of them: how many of each image's inputs int8
+            learns its ranges from, drawn at random. These ranges are the widest of all inputs: what one part
+            has says little of the next. 0: it learns from all, and averages.
         over: other tasks whose models can be judged as this one -> a module that makes its predictions of
             theirs: `add_arguments(parser)`, `wrap(args, predictor) -> Predictor` (whose `spec.task` is this
             one; the predictor itself where nobody asked), `describe(args) -> dict` and `around(options)` as
@@ -210,6 +213,7 @@ class Task:
     looks: Sequence[str] = ()
     quickstart: str = ""
     jumps: bool = False
+    drawn: int = 0
     over: Mapping[str, str] = field(default_factory=dict)
 
     def predicts(self, source: Any, **options: Any) -> Any:
@@ -351,9 +355,11 @@ register(
         _INSTANCE,
         name="proposals",
         channels=4,
+        charts={"accuracy": "Regions classified right, %"},
         looks=(),
         quickstart="",
         jumps=False,
+        drawn=16,
         over={},
         look="kseg.instance.sds.look",
         commands={"train-sds": "kseg.instance.sds.command"},

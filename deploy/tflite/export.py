@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from deploy.conversion import Request, named_outputs
 from deploy.ends import INPUT
@@ -76,9 +79,10 @@ class TFLiteExporter(Exporter):
         self._keep_float(content, quantizer, qtyping)
         ranges = None
         images = calibration.images()
+        calibrate = _calibrates_widest(content, quantizer) if calibration.widest else quantizer.calibrate
         # The quantizer holds all that it is given; in portions, memory does not grow with the images.
         while portion := [{INPUT: image[None]} for image in itertools.islice(images, PORTION)]:
-            ranges = quantizer.calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
+            ranges = calibrate({SIGNATURE: portion}, ranges, num_threads=os.cpu_count() or 1)
         with large_weights():
             return bytes(quantizer.quantize(ranges).quantized_model)
 
@@ -88,7 +92,8 @@ class TFLiteExporter(Exporter):
         if pattern is None:
             return
         wanted = Pattern(pattern)
-        kept = sorted(name for name in _scopes(content) if wanted.found_in(name))
+        scopes = _scopes(content, _output_layers(self.job.model, self.job.request.outputs))
+        kept = sorted(scope for scope, names in scopes.items() if any(map(wanted.found_in, names)))
         if not kept:
             return
         # The quantizer searches with Python's own engine: it gets the names themselves, not the pattern.
@@ -110,11 +115,55 @@ class TFLiteExporter(Exporter):
             raise ArtefactError("Nothing in this network could be quantised to int8; export it in float16.")
 
 
-def _scopes(content: bytes) -> set[str]:
-    """Return the names by which the quantizer knows the operators of a `.tflite`: those of their outputs."""
+def _calibrates_widest(content: bytes, quantizer: Any) -> Callable[..., Any]:
+    """Return what calibrates as the quantizer does, but takes the widest ranges.
+
+    The quantizer's own average forgets all but the last twenty inputs, and cuts what half of them have.
+    """
+    calibrators: Any = require("ai_edge_quantizer.calibrator", "int8")
+    recipes: Any = require("ai_edge_quantizer.recipe_manager", "int8")
+    recipe = recipes.RecipeManager()
+    recipe.load_quantization_recipe(quantizer.get_quantization_recipe())
+
+    def wider(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+        if not before:
+            return now
+        return {"min": np.minimum(before["min"], now["min"]), "max": np.maximum(before["max"], now["max"])}
+
+    def calibrate(data: Any, before: Any, *, num_threads: int) -> Any:
+        made = calibrators.Calibrator(content, num_threads=num_threads, qsv_update_func=wider)
+        made.load_model_qsvs(before or {})
+        made.calibrate(data, recipe)
+        return made.get_model_qsvs()
+
+    return calibrate
+
+
+def _output_layers(model: keras.Model, outputs: Sequence[str]) -> dict[str, str]:
+    """Return the layer that makes each output of a network, by the output's name."""
+    made = model.output if isinstance(model.output, dict) else {outputs[0]: model.outputs[0]}
+    return {name: made[name]._keras_history.operation.name for name in outputs}
+
+
+def _scopes(content: bytes, output_layers: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the names by which the quantizer knows the operators of a `.tflite` -> what a pattern may find.
+
+    The quantizer's names are those of an operator's outputs: paths of layers, `model_1/layer_1/MatMul;`. What
+    makes an output of the graph has lost its path ("StatefulPartitionedCall:0"): it goes by its layer and by
+    its output too.
+    """
     utils: Any = require("ai_edge_quantizer.utils.tfl_flatbuffer_utils", "litert")
     model = utils.read_model(bytearray(content))
-    return {utils.get_op_scope(op, graph.tensors) for graph in model.subgraphs for op in graph.operators}
+    signature = {found.tensorIndex: found.name.decode() for found in model.signatureDefs[0].outputs}
+    scopes: dict[str, set[str]] = {}
+    for number, graph in enumerate(model.subgraphs):
+        for op in graph.operators:
+            scope = utils.get_op_scope(op, graph.tensors)
+            names = scopes.setdefault(scope, {scope})
+            for index in op.outputs if number == model.signatureDefs[0].subgraphIndex else ():
+                if index in signature:
+                    names |= {signature[index], output_layers[signature[index]]}
+    return scopes
 
 
 def _unsupported(message: str) -> str:

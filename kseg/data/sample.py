@@ -32,6 +32,27 @@ class Sample:
     instances: Instances | None = None
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What can be told of a sample without its pixels.
+
+    Args:
+        name: of the sample.
+        size: (height, width) of its image.
+        crowd: bool (N,), which of its instances are crowds; None where the source has no instances.
+    """
+
+    name: str
+    size: tuple[int, int]
+    crowd: np.ndarray | None
+
+    @classmethod
+    def of(cls, sample: Sample) -> Outline:
+        """Return that of a decoded sample."""
+        size = int(sample.image.shape[0]), int(sample.image.shape[1])
+        return cls(sample.name, size, None if sample.instances is None else sample.instances.crowd)
+
+
 class Samples(Sequence[Sample]):
     """The samples of a split, decoded when indexed: `len(samples)`, `samples[i]`, iteration.
 
@@ -42,6 +63,7 @@ class Samples(Sequence[Sample]):
         limit: keep that many, evenly spaced over the split (neighbours are often video frames);
             None keeps all.
         decode_mask: one of the records -> its class map alone; None: that of the decoded sample.
+        outline: one of the records -> its `Outline`; None: that of the decoded sample.
     """
 
     def __init__(
@@ -51,10 +73,12 @@ class Samples(Sequence[Sample]):
         spec: Spec,
         limit: int | None = None,
         decode_mask: Callable[[Any], np.ndarray] | None = None,
+        outline: Callable[[Any], Outline] | None = None,
     ) -> None:
         if limit is not None and limit < 1:
             raise UsageError(f"Argument `limit` must be at least 1 or None. Received: limit={limit}")
-        self._records, self._decode, self._decode_mask = records, decode, decode_mask
+        self._records, self._decode = records, decode
+        self._decode_mask, self._outline = decode_mask, outline
         self.spec = spec
         self._indices = evenly(range(len(records)), limit)
 
@@ -69,7 +93,13 @@ class Samples(Sequence[Sample]):
 
     def __getitem__(self, index: int | slice) -> Sample | Samples:
         if isinstance(index, slice):
-            part = Samples(self._records, self._decode, self.spec, decode_mask=self._decode_mask)
+            part = Samples(
+                self._records,
+                self._decode,
+                self.spec,
+                decode_mask=self._decode_mask,
+                outline=self._outline,
+            )
             part._indices = self._indices[index]
             return part
         chosen = self._indices[index]
@@ -84,6 +114,12 @@ class Samples(Sequence[Sample]):
         if self._decode_mask is None:
             return self[index].mask
         return self._decode_mask(self._records[self._indices[index]])
+
+    def outline(self, index: int) -> Outline:
+        """Return what is known of one sample without decoding its pixels, where the format allows that."""
+        if self._outline is None:
+            return Outline.of(self[index])
+        return self._outline(self._records[self._indices[index]])
 
 
 class Mapped(Sequence[Any]):
@@ -104,6 +140,13 @@ def masks_of(samples: Sequence[Sample]) -> Sequence[np.ndarray]:
     if isinstance(samples, Samples):
         return Mapped(samples.mask, range(len(samples)))
     return Mapped(lambda sample: sample.mask, samples)
+
+
+def outlines_of(samples: Sequence[Sample]) -> Sequence[Outline]:
+    """Return the outlines of samples, read when indexed; `Samples` leave their pixels undecoded."""
+    if isinstance(samples, Samples):
+        return Mapped(samples.outline, range(len(samples)))
+    return Mapped(Outline.of, samples)
 
 
 def evenly(items: Sequence[T], limit: int | None) -> list[T]:

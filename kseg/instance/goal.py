@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kseg.data.instances import Instances
+import numpy as np
+from numpy.typing import NDArray
+
+from kseg.data.sample import Outline, outlines_of
 from kseg.errors import DataError
 from kseg.instance.targets import InstanceTarget
 from kseg.progress import Say, said
@@ -41,11 +44,11 @@ class InstanceGoal:
     def look(self, samples: Sequence[Any], spec: Spec, split: str, say: Say) -> Seen:
         """Count the objects; refuse data without instances, or without an object."""
         sizes, objects, most = set(), 0, 1
-        for sample in said(say, SAID_EVERY)(samples, len(samples), "counting objects"):
-            found = _instances(sample, split)
-            sizes.add((int(sample.image.shape[0]), int(sample.image.shape[1])))
-            objects += int((~found.crowd).sum())
-            most = max(most, len(found))
+        for outline in said(say, SAID_EVERY)(outlines_of(samples), len(samples), "counting objects"):
+            crowd = _crowd(outline, split)
+            sizes.add(outline.size)
+            objects += int((~crowd).sum())
+            most = max(most, len(crowd))
         if not objects:
             raise DataError(f"Split '{split}' has no object to learn from. Run: kseg check-data DIR")
         self.encode = InstanceTarget(min(most, MOST))
@@ -56,7 +59,7 @@ class InstanceGoal:
 
     def check_held_out(self, samples: Sequence[Any], spec: Spec, split: str) -> None:
         """Refuse samples without instances, or without an object: nothing can be scored."""
-        if not any((~_instances(sample, split).crowd).any() for sample in samples):
+        if all(_crowd(outline, split).all() for outline in outlines_of(samples)):
             raise DataError(f"Split '{split}' has no object, so nothing can be scored on it")
 
     def class_weights(self, facts: ObjectCounts, batch_size: int) -> None:
@@ -75,12 +78,12 @@ class InstanceGoal:
         return {}
 
 
-def _instances(sample: Any, split: str) -> Instances:
-    found: Instances | None = sample.instances
-    if found is None:
+def _crowd(outline: Outline, split: str) -> NDArray[np.bool_]:
+    """Return which instances of a sample are crowds."""
+    if outline.crowd is None:
         raise DataError(
-            f"Sample '{sample.name}' of split '{split}' has no instances: this data holds a class for each "
+            f"Sample '{outline.name}' of split '{split}' has no instances: this data holds a class for each "
             "pixel. Instance networks need COCO's instances_SPLIT.json, or masks of ids (`truth` in "
             "classes.json)"
         )
-    return found
+    return outline.crowd

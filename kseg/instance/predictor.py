@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.boxes import sides
 from kseg.checks import SHARE, check_choice, whole
 from kseg.data.detections import Detections
 from kseg.data.run_lengths import Masks
@@ -16,9 +17,10 @@ from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.errors import UsageError
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime, opened_runtime
+from kseg.instance.joining import Piece, objects
 from kseg.instance.object_finder import ObjectFinder
 from kseg.instance.outputs import BOXES, CLASSES, MASKS, SCORES
-from kseg.instance.windows import Window, in_image, merged, windows
+from kseg.instance.windows import Window, seen_better, windows
 from kseg.spec import RESIZE_RULES, Spec
 
 if TYPE_CHECKING:
@@ -34,13 +36,15 @@ class InstancePredictor(ObjectFinder):
 
     The Spec's resize rule says how an image meets the network's size: `"none"` runs native pixels (small
     images are padded, large ones are seen through windows that overlap, and what two windows see is one
-    object), `"stretch"` resizes both sides, `"fit"` keeps the aspect ratio and pads.
+    object, joined from its pieces where no window shows it whole), `"stretch"` resizes both sides, `"fit"`
+    keeps the aspect ratio and pads.
 
     Args:
         model_or_path: a Keras model with `.spec`, a runtime, or the path of a model file.
         size: `(height, width)` at which the network is run. Default: the artefact's, else `spec.input_size`.
         resize: `"none"`, `"stretch"` or `"fit"`; default: the Spec's rule.
-        overlap: share of a window that neighbours have in common: objects larger than that may be cut.
+        overlap: share of a window that neighbours have in common: pieces of larger objects are joined, by
+            what they agree on there.
         batch_size: windows that the network is given at once.
 
     Raises:
@@ -79,25 +83,23 @@ class InstancePredictor(ObjectFinder):
         """Return what the network says of all windows of one image.
 
         Returns:
-            `boxes` `(N, 4)` in pixels of the image, `scores` (0 for what does not count), `classes`, `masks`
-            `(N, m, m)`, the number of each one's `window` `(N,)`, and the `size` of the image.
+            `boxes` `(N, 4)` in pixels of the image, `scores`, `classes`, `masks` `(N, m, m)`, the `window`
+            that each was seen through, a box too, `(N, 4)`, and the `size` of the image.
         """
         image = as_image(picture)
-        size = image.shape[:2]
         fill = fill_color(self.spec.normalization)
         seen = list(windows(image, self.size, self.resize, self.overlap, fill))
         found: dict[str, list[NDArray[Any]]] = {
             name: [] for name in (BOXES, SCORES, CLASSES, MASKS, "window")
         }
-        for number, (window, given) in enumerate(zip(seen, self._run(seen), strict=True)):
-            boxes, counts = in_image(window, given[BOXES], given[SCORES], size)
-            found[BOXES].append(boxes)
-            found[SCORES].append(np.where(counts, given[SCORES], 0).astype(np.float32))
+        for window, given in zip(seen, self._run(seen), strict=True):
+            found[BOXES].append(window.in_image(given[BOXES]))
+            found[SCORES].append(given[SCORES].astype(np.float32))
             found[CLASSES].append(np.rint(given[CLASSES]).astype(np.int32))
             found[MASKS].append(given[MASKS])
-            found["window"].append(np.full(len(boxes), number, np.int32))
+            found["window"].append(np.tile(np.asarray(window.box, np.int32), (len(given[BOXES]), 1)))
         joined = {name: np.concatenate(parts) for name, parts in found.items()}
-        return {**joined, "size": np.asarray(size, np.int32)}
+        return {**joined, "size": np.asarray(image.shape[:2], np.int32)}
 
     def _run(self, seen: list[Window]) -> Iterator[dict[str, NDArray[np.float32]]]:
         for start in range(0, len(seen), self.batch_size):
@@ -109,19 +111,23 @@ class InstancePredictor(ObjectFinder):
 
     def decide(self, outputs: Mapping[str, NDArray[Any]]) -> Detections:
         """Return the objects that `outputs` mean: each one once, its mask at the image's size."""
-        height, width = (int(side) for side in outputs["size"])
-        real = np.flatnonzero((outputs[SCORES] > 0) & (outputs[CLASSES] > 0))
-        boxes, scores, classes = (outputs[name][real] for name in (BOXES, SCORES, CLASSES))
-        stay = merged(boxes, scores, classes, outputs["window"][real])
-        crops, whole_boxes, kept = [], [], []
-        for index in stay:
-            crop, box = pasted(outputs[MASKS][real[index]], boxes[index], (height, width))
-            if crop.any():
-                crops.append(crop)
-                whole_boxes.append(box)
-                kept.append(index)
-        masks = Masks.from_crops(crops, np.asarray(whole_boxes, np.int32).reshape(-1, 4), (height, width))
-        return Detections.of(masks, scores[kept], classes[kept], boxes[kept])
+        size = int(outputs["size"][0]), int(outputs["size"][1])
+        views, pieces = outputs["window"], []
+        boxes = np.clip(outputs[BOXES], np.tile(views[:, :2], 2), np.tile(views[:, 2:], 2)).astype(np.float32)
+        real = (outputs[SCORES] > 0) & (outputs[CLASSES] > 0) & ~seen_better(boxes, views, size)
+        for index in np.flatnonzero(real):
+            corner, (height, width) = np.tile(views[index, :2], 2), sides(views[index])
+            mask, place = pasted(outputs[MASKS][index], outputs[BOXES][index] - corner, (height, width))
+            if mask.any():
+                score, kind = float(outputs[SCORES][index]), int(outputs[CLASSES][index])
+                pieces.append(
+                    Piece(boxes[index], score, kind, mask, np.asarray(place) + corner, views[index])
+                )
+        found = objects(pieces, size)
+        places = np.asarray([each.place for each in found], np.int32).reshape(-1, 4)
+        masks = Masks.from_crops([each.mask for each in found], places, size)
+        scores, kinds = [each.score for each in found], [each.kind for each in found]
+        return Detections.of(masks, scores, kinds, [each.box for each in found])
 
 
 def pasted(

@@ -1,4 +1,4 @@
-"""Windows of the network's size over an image of any size, and their objects as those of the image."""
+"""Windows of the network's size over an image of any size, and which of them shows an object best."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.boxes import Boxes
 from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.inference.geometry import pad_to, tile_starts
 
 Size = tuple[int, int]
 Floats = NDArray[np.float32]
 
-# A box of another window that shares so much of the smaller box is the same object.
-SAME = 0.5
-# A box that ends within so many pixels of a window's inner border is cut by it.
-CUT = 1.0
+# A box that ends within so many pixels of a window's inner border is cut by it: networks end boxes a little
+# early there.
+CUT = 3
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,18 @@ class Window:
 
     Args:
         pixels: uint8, of the network's size.
-        corner: row and column of its first pixel in the image.
+        box: the part, whole pixels of the image `(y0, x0, y1, x1)`.
         scale: pixels of the network per pixel of the image, rows and columns.
-        inner: which of its borders (top, left, bottom, right) lie inside the image.
     """
 
     pixels: NDArray[np.uint8]
-    corner: Size
+    box: tuple[int, int, int, int]
     scale: tuple[float, float]
-    inner: tuple[bool, bool, bool, bool]
+
+    def in_image(self, boxes: Floats) -> Floats:
+        """Return boxes `(N, 4)` of the network in pixels of the image."""
+        moved = boxes / np.tile(np.asarray(self.scale), 2) + np.tile(self.box[:2], 2)
+        return moved.astype(np.float32)
 
 
 def windows(
@@ -55,55 +58,42 @@ def windows(
     if resize != "none":
         inner = size if resize == "stretch" else fitted_size((height, width), size)
         pixels = pad_to(resize_image(image, inner), size, fill)
-        yield Window(pixels, (0, 0), (inner[0] / height, inner[1] / width), (False,) * 4)
+        yield Window(pixels, (0, 0, height, width), (inner[0] / height, inner[1] / width))
         return
     for top in tile_starts(height, size[0], overlap):
         for left in tile_starts(width, size[1], overlap):
-            part = image[top : top + size[0], left : left + size[1]]
-            ends = (top > 0, left > 0, top + size[0] < height, left + size[1] < width)
-            yield Window(pad_to(np.ascontiguousarray(part), size, fill), (top, left), (1.0, 1.0), ends)
+            box = top, left, min(top + size[0], height), min(left + size[1], width)
+            part = np.ascontiguousarray(image[top : box[2], left : box[3]])
+            yield Window(pad_to(part, size, fill), box, (1.0, 1.0))
 
 
-def in_image(window: Window, boxes: Floats, scores: Floats, image: Size) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the boxes `(D, 4)` of a window in pixels of the image, cut to it, and which of them count.
-
-    What an inner border of the window cuts does not: a neighbour sees the whole, unless it is larger than
-    what both share; then nobody does, and the cut one stays.
-    """
-    sides = window.pixels.shape[:2]
-    at_border = [
-        boxes[:, 0] <= CUT,
-        boxes[:, 1] <= CUT,
-        boxes[:, 2] >= sides[0] - CUT,
-        boxes[:, 3] >= sides[1] - CUT,
-    ]
-    large = (boxes[:, 2] - boxes[:, 0] > sides[0] / 2) | (boxes[:, 3] - boxes[:, 1] > sides[1] / 2)
-    cut = np.zeros(len(boxes), bool)
-    for touches, inner in zip(at_border, window.inner, strict=True):
-        cut |= touches & inner
-    moved = boxes / np.tile(np.asarray(window.scale, np.float32), 2) + np.tile(window.corner, 2)
-    moved = np.clip(moved, 0, np.tile(image, 2)).astype(np.float32)
-    empty = (moved[:, 2] - moved[:, 0] <= 0) | (moved[:, 3] - moved[:, 1] <= 0)
-    return moved, (scores > 0) & ~empty & (~cut | large)
-
-
-def merged(boxes: Floats, scores: Floats, classes: NDArray[Any], place: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the indices that stay when windows saw an object twice: of each the surest.
+def margins(boxes: NDArray[Any], views: Boxes, size: Size) -> NDArray[np.float64]:
+    """Return how far boxes end inside of each border of the window that they were seen through.
 
     Args:
-        boxes, scores, classes: of all windows, `(N, 4)`, `(N,)` and `(N,)`.
-        place: number of the window `(N,)`; those of one window do not remove each other.
+        boxes: `(N, 4)` in pixels of the image.
+        views: the window of each, `(N, 4)`.
+        size: of the image: its own borders cut nothing, so that boxes are infinitely far inside of them.
+
+    Returns:
+        `(N, 4)`: top, left, bottom and right.
     """
-    order = np.argsort(-scores, kind="stable")
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    stays = np.ones(len(boxes), bool)
-    for rank, index in enumerate(order):
-        if not stays[index]:
-            continue
-        others = order[rank + 1 :]
-        low = np.maximum(boxes[index, :2], boxes[others, :2])
-        common = np.prod(np.maximum(np.minimum(boxes[index, 2:], boxes[others, 2:]) - low, 0), axis=1)
-        same = common > SAME * np.minimum(areas[index], areas[others])
-        same &= (classes[others] == classes[index]) & (place[others] != place[index])
-        stays[others[same]] = False
-    return order[stays[order]]
+    inside = np.concatenate([boxes[:, :2] - views[:, :2], views[:, 2:] - boxes[:, 2:]], axis=1)
+    inner = np.concatenate([views[:, :2] > 0, views[:, 2:] < size], axis=1)
+    return np.where(inner, inside, np.inf)
+
+
+def seen_better(boxes: NDArray[Any], views: Boxes, size: Size) -> NDArray[np.bool_]:
+    """Return which boxes another window holds and cuts at fewer borders; arguments as those of `margins`.
+
+    Such a box is a piece of what the other window shows: nothing is missed without it.
+    """
+    cuts, better = _cuts(boxes, views, size), np.zeros(len(boxes), bool)
+    for view in np.unique(views, axis=0):
+        holds = ((boxes[:, :2] >= view[:2]) & (boxes[:, 2:] <= view[2:])).all(axis=1)
+        better |= holds & (_cuts(boxes, np.broadcast_to(view, boxes.shape), size) < cuts)
+    return better
+
+
+def _cuts(boxes: NDArray[Any], views: Boxes, size: Size) -> NDArray[np.int64]:
+    return (margins(boxes, views, size) <= CUT).sum(axis=1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import math
 import time
@@ -14,17 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from kseg import files
 from kseg.interrupts import DeferredInterrupt
 from kseg.layers.protocols import annealing
 from kseg.progress import Say
 from kseg.tasks import Task
-from kseg.training import checkpoint
+from kseg.training import checkpoint, record
 from kseg.training.averaging import AverageWeights
 from kseg.training.divergence import StopOnDivergence
 from kseg.training.optimizers import learning_rate
-
-HISTORY = "history.csv"
 
 Row = checkpoint.Row
 
@@ -194,7 +189,7 @@ class Recorder(keras.callbacks.Callback):
         # Checkpoints of 0.1 do not have it.
         if self.watch is not None and meta.divergence is not None:
             self.watch.restore(meta.divergence)
-        self._write_history()
+        record.write_history(self.run, self.rows)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._began = time.perf_counter()
@@ -213,7 +208,7 @@ class Recorder(keras.callbacks.Callback):
         if self.exhausted:
             self.model.stop_training = True
         checkpoint.save(self.run, self.model, self.average.state() if self.average else [], self.meta())
-        self._write_history()
+        record.write_history(self.run, self.rows)
         if self.say is not None:
             self.say(self._line(row, improved))
 
@@ -248,14 +243,6 @@ class Recorder(keras.callbacks.Callback):
         if self.monitor not in row:
             return False
         return self.best is None or row[self.monitor] > self.best[self.monitor]
-
-    def _write_history(self) -> None:
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        files.write_text(self.run / HISTORY, text.getvalue())
 
     def _line(self, row: Row, improved: bool) -> str:
         epochs = (self.params or {}).get("epochs", "?")

@@ -1,10 +1,13 @@
-"""What a run writes about itself: `run.json`, versions and the machine."""
+"""What a run writes about itself: `run.json` and `history.csv`, versions and the machine."""
 
 from __future__ import annotations
 
+import csv
 import datetime
 import importlib.metadata
+import io
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +24,7 @@ from kseg.training.config import PLACES, TrainConfig
 from kseg.version import __version__
 
 FILE = "run.json"
+HISTORY = "history.csv"
 MODEL = "model.keras"
 _PACKAGES = ("numpy", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
 
@@ -132,3 +136,13 @@ def read(run: Path, *, to_resume: bool = False) -> dict[str, Any] | None:
 def write(run: Path, values: dict[str, Any]) -> None:
     """Write `run.json` atomically."""
     files.write_json(run / FILE, values)
+
+
+def write_history(run: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `history.csv`, a row for each epoch, atomically; what a row lacks stays empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(run / HISTORY, text.getvalue())

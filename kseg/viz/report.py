@@ -12,6 +12,7 @@ from kseg.spec import Spec
 from kseg.viz.escaping import escape
 from kseg.viz.report_charts import curves_section
 from kseg.viz.report_exports import exports_section
+from kseg.viz.report_phases import phases_section
 from kseg.viz.report_style import CSS, JS
 
 
@@ -24,6 +25,7 @@ def write_report(
     examples: Iterable[tuple[str, Any, Any, Any]] = (),
     scores: Mapping[str, Any] | None = None,
     exports: Sequence[Mapping[str, Any]] = (),
+    phases: Mapping[str, Mapping[str, Any]] | None = None,
     notes: Mapping[str, str] | Sequence[str] = (),
     commands: Sequence[str] = (),
 ) -> Path:
@@ -43,6 +45,8 @@ def write_report(
             task's score (`miou`) and `agreement` (0..1), `miou_drop` (points), `verify` (`"passed"`,
             `"failed"`, another text, or a bool), `reason` (why a row has no numbers). Other keys become
             further columns; None is a dash.
+        phases: of a training in phases: name -> what it says, its `seconds` among it. Numbers are shown, and
+            first and last of lists of numbers.
         notes: how each number was made: name -> text, or texts.
         commands: shell commands that make it again, or go on from here.
 
@@ -61,6 +65,7 @@ def write_report(
             shown.tables,
             exports_section(exports, task),
             curves_section(history_csv),
+            phases_section(phases or {}),
             _notes_section(notes, commands),
         ]
     )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from kseg import files
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SCORES = {"miou": "mean IoU", "pixel_acc": "pixel accuracy", "mean_acc": "class accuracy"}
+OBJECTS = {"ap": "mask AP", "ap50": "mask AP50", "ap75": "mask AP75", "box_ap": "box AP"}
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ class Claim:
     Args:
         title: the statement.
         rows: label -> path of the scores below the run folder, with `{seed}`.
+        scores: their names in that file -> their names in words.
+        data: what they were measured on.
     """
 
     title: str
     rows: dict[str, str]
+    scores: dict[str, str] = field(default_factory=lambda: SCORES)
+    data: str = "camvid test"
 
 
 CLAIMS = {
@@ -148,16 +153,45 @@ CLAIMS = {
             "with dense CRF, 60 images": "textonboost/seed{seed}/textonboost/dense_crf.json",
         },
     ),
+    "cascade": Claim(
+        "Cascades of 3 and 5 stages, and boxes without the later losses",
+        {
+            "3 stages": "cascade/seed{seed}/stages3/val.json",
+            "5 stages": "cascade/seed{seed}/stages5/val.json",
+            "5 stages, not through boxes": "cascade/seed{seed}/stages5_cut/val.json",
+        },
+        OBJECTS,
+        "nuclei val",
+    ),
+    "one_stage": Claim(
+        "One stage, two stages",
+        {
+            "StarDist": "nuclei_stardist/seed{seed}/val.json",
+            "Mask R-CNN": "mask_rcnn/seed{seed}/mask_rcnn/val.json",
+        },
+        OBJECTS,
+        "nuclei val",
+    ),
+    "overfit": Claim(
+        "Sixteen images by heart",
+        {
+            "Mask R-CNN": "overfit/seed{seed}/mask_rcnn/train.json",
+            "Faster R-CNN": "overfit/seed{seed}/faster_rcnn/train.json",
+            "MNC": "overfit/seed{seed}/mnc/train.json",
+        },
+        OBJECTS,
+        "16 images of coco_mini train",
+    ),
 }
 
 
-def read(path: Path, runs: Path) -> dict[str, Any]:
+def read(path: Path, runs: Path, names: Iterable[str]) -> dict[str, Any]:
     """Return the scores of one evaluation and the facts of the training behind it, local paths left out."""
     scores = json.loads(path.read_text().replace(str(runs), "RUNS"))
     run = json.loads((path.parent / "run.json").read_text())
     arguments = run["arguments"]
     return {
-        **{name: round(100 * scores[name], 2) for name in SCORES},
+        **{name: round(100 * scores[name], 2) for name in names},
         "images": scores["images"],
         "options": scores["options"],
         "model": arguments["model"],
@@ -177,15 +211,15 @@ def gather(claim: Claim, runs: Path) -> dict[str, list[dict[str, Any]]]:
     for label, pattern in claim.rows.items():
         paths = sorted(runs.glob(pattern.format(seed="*")))
         if paths:
-            found[label] = [read(path, runs) for path in paths]
+            found[label] = [read(path, runs, claim.scores) for path in paths]
     return found
 
 
 def plot(claim: Claim, rows: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """One dot per seed and one bar for their mean, for each row and score."""
-    figure, axes = plt.subplots(1, len(SCORES), figsize=(9, 0.42 * len(rows) + 1.2), sharey=True)
+    figure, axes = plt.subplots(1, len(claim.scores), figsize=(9, 0.42 * len(rows) + 1.2), sharey=True)
     labels = list(rows)
-    for axis, (name, text) in zip(axes, SCORES.items(), strict=True):
+    for axis, (name, text) in zip(axes, claim.scores.items(), strict=True):
         for position, label in enumerate(labels):
             values = [row[name] for row in rows[label]]
             axis.barh(position, sum(values) / len(values), color="#9db8d2")
@@ -201,10 +235,10 @@ def plot(claim: Claim, rows: dict[str, list[dict[str, Any]]], path: Path) -> Non
     plt.close(figure)
 
 
-def table(rows: dict[str, list[dict[str, Any]]]) -> str:
+def table(claim: Claim, rows: dict[str, list[dict[str, Any]]]) -> str:
     """Return the scores as text, one line per row."""
     return "\n".join(
-        f"  {label:28s} " + "  ".join(f"{name} {_values(seeds, name)}" for name in SCORES)
+        f"  {label:28s} " + "  ".join(f"{name} {_values(seeds, name)}" for name in claim.scores)
         for label, seeds in rows.items()
     )
 
@@ -220,11 +254,9 @@ def main(runs: Path) -> int:
         rows = gather(claim, runs)
         if not rows:
             continue
-        files.write_json(
-            RESULTS / f"{name}.json", {"claim": claim.title, "data": "camvid test", "rows": rows}
-        )
+        files.write_json(RESULTS / f"{name}.json", {"claim": claim.title, "data": claim.data, "rows": rows})
         plot(claim, rows, RESULTS / f"{name}.png")
-        print(f"{name}: {claim.title}\n{table(rows)}")
+        print(f"{name}: {claim.title}\n{table(claim, rows)}")
         written += 1
     return 0 if written else 1
 

@@ -1,8 +1,8 @@
-# Sourced by the recipes of the lecture: CamVid at half size, two seeds, test scores as JSON.
-# Usage of a recipe: recipes/lecture/CLAIM.sh [CAMVID_FOLDER] [RUN_FOLDER]
+# Sourced by the recipes of the lecture: CamVid at half size, or objects (folder=nuclei), two seeds, scores as JSON.
+# Usage of a recipe: recipes/lecture/CLAIM.sh [DATA_FOLDER] [RUN_FOLDER]
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-data=${1:-${KSEG_DATA:-$here/../../../shared/data}/camvid}
+data=${1:-${KSEG_DATA:-$here/../../../shared/data}/${folder:-camvid}}
 runs=${2:-runs/lecture}
 seeds=${SEEDS:-0 1}
 
@@ -31,4 +31,14 @@ score() {
   local run=$1 name=$2
   shift 2
   [ -e "$run/$name.json" ] || kseg evaluate "$run/model.keras" --data "$data" --split test --out "$run/$name.json" "$@"
+}
+
+# objects RUN [arguments]: one run on 256x256 crops of nuclei, from scratch, and the scores of 100 validation images at
+# their own size in RUN/val.json.
+objects() {
+  local run=$1
+  shift
+  kseg train --data "$data" --crop 256x256 --batch-size 4 --precision float32 --learning-rate 0.001 --flip 0.5 \
+    --flip-vertical 0.5 --rotation 180 --resume --out "$run" "$@"
+  [ -e "$run/val.json" ] || kseg evaluate "$run/model.keras" --data "$data" --split val --out "$run/val.json"
 }

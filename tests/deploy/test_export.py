@@ -96,6 +96,9 @@ def test_layers_named_by_keep_float_stay_float(toy, train_samples, tmp_path):
 
     loud = deploy.export(toy, tmp_path / "loud.tflite", keep_float=f"(?i)/{depthwise.upper()}/", **common)
     assert read_model(Path(loud["path"]))[0] == read_model(Path(mixed["path"]))[0]
+    # What makes the output of the graph has lost the name of its layer, and goes by it all the same.
+    last = deploy.export(toy, tmp_path / "last.tflite", keep_float="^head$", **common)
+    assert last["bytes"] > small["bytes"]
     nothing = deploy.export(toy, tmp_path / "nothing.tflite", keep_float="^$", **common)
     assert read_model(Path(nothing["path"]))[0] == read_model(Path(small["path"]))[0]
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from oracle import SPEC, Blobs, Oracle, blobs
 
+from kseg.boxes import bounds
 from kseg.errors import UsageError
 from kseg.inference import evaluate
+from kseg.instance.joining import Piece, objects
 from kseg.instance.predictor import InstancePredictor, pasted
-from kseg.instance.windows import merged
+from kseg.instance.windows import seen_better
 
 ONE = [(20, 24, 8), (45, 12, 6), (40, 50, 10)]
 # Two on the seam of windows of 64 x 64, one in a corner, one at the border.
@@ -58,10 +60,6 @@ def test_an_object_on_the_seam_is_found_once() -> None:
     np.testing.assert_allclose(areas, true, rtol=0.12)
 
 
-def test_an_object_larger_than_what_windows_share_is_not_lost() -> None:
-    assert len(InstancePredictor(Oracle())(blobs("large", (64, 150), [(32, 70, 28)]).image)[0]) >= 1
-
-
 @pytest.mark.parametrize("rule", ["stretch", "fit"])
 def test_resized_images(rule: str) -> None:
     sample = blobs("resized", (128, 96), [(40, 30, 16), (90, 60, 20)])
@@ -94,11 +92,109 @@ def test_a_mask_is_pasted_to_the_pixels_of_its_box() -> None:
     np.testing.assert_array_equal(left, [[True] * 4 + [False] * 4] * 4)
 
 
-def test_windows_do_not_remove_their_own() -> None:
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [1, 1, 10, 10], [50, 50, 60, 60]], np.float32)
-    scores, classes = np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.ones(4, int)
-    assert merged(boxes, scores, classes, np.array([0, 0, 1, 1])).tolist() == [0, 1, 3]
-    assert merged(boxes, scores, np.array([1, 1, 2, 1]), np.array([0, 0, 1, 1])).tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize("early", [0, 2])
+@pytest.mark.parametrize(
+    ("size", "radius", "overlap"),
+    [
+        ((64, 64), 7, 0.25),
+        ((130, 170), 4, 0.1),
+        ((150, 100), 9, 0.25),
+        ((99, 201), 12, 0.4),
+        ((200, 200), 15, 0.5),
+        # From here on larger than what windows share: 16, 16 and 32 pixels; the last larger than a window.
+        ((150, 190), 14, 0.25),
+        ((200, 130), 26, 0.25),
+        ((160, 220), 45, 0.5),
+    ],
+)
+def test_every_disc_is_found_whole_and_once(
+    size: tuple[int, int], radius: int, overlap: float, early: int
+) -> None:
+    step, low = 2 * radius + 2, radius + 3
+    discs = [
+        (row + (column // step) % 2, column, radius)
+        for row in range(low, size[0] - low, step)
+        for column in range(low, size[1] - low, step)
+    ]
+    assert_whole(blobs("discs", size, discs), Oracle(most=120, shades=True, early=early), overlap)
+
+
+@pytest.mark.parametrize("radius", [8, 24])
+def test_discs_that_touch_stay_apart(radius: int) -> None:
+    """Side by side over a seam, and one above the other."""
+    middle = 75
+    discs = [
+        (60, middle - radius, radius),
+        (60, middle + radius + 1, radius),
+        (61 + 2 * radius, middle, radius),
+    ]
+    assert_whole(blobs("touching", (150, 150), discs), Oracle(shades=True), 0.25)
+
+
+def assert_whole(sample: Blobs, oracle: Oracle, overlap: float) -> None:
+    found = InstancePredictor(oracle, overlap=overlap)(sample.image)[0]
+    assert len(found) == len(sample.instances)
+    masks = np.stack([found.mask(index) for index in range(len(found))])
+    matched = []
+    for identity in range(1, len(sample.instances) + 1):
+        true = sample.instances.mask(identity)
+        shares = (masks & true).sum(axis=(1, 2)) / (masks | true).sum(axis=(1, 2))
+        assert shares.max() >= 0.9
+        matched.append(int(shares.argmax()))
+        rows, columns = bounds(true)
+        box = rows.start, columns.start, rows.stop, columns.stop
+        np.testing.assert_allclose(found.boxes[matched[-1]], box, atol=0.01)
+    assert len(set(matched)) == len(found)
+
+
+def piece(left: int, right: int, score: float, window: tuple[int, int], kind: int = 1) -> Piece:
+    """What a window of columns shows of a bar of 10 rows."""
+    place = np.array([0, left, 10, right])
+    view = np.array([0, window[0], 64, window[1]])
+    return Piece(place.astype(np.float32), score, kind, np.ones((10, right - left), bool), place, view)
+
+
+def places(pieces: list[Piece]) -> list[list[int]]:
+    return [[*each.place[[1, 3]].tolist(), each.score] for each in objects(pieces, (64, 112))]
+
+
+def test_pieces_of_one_object_become_one() -> None:
+    first, second = (0, 64), (48, 112)
+    # Both windows show the whole: the one that shows it further from its border says where it is.
+    assert places([piece(49, 58, 0.9, second), piece(45, 58, 0.5, first)]) == [[45, 58, 0.9]]
+    # Both cut it: together they show it.
+    assert places([piece(30, 64, 0.5, first), piece(48, 80, 0.9, second)]) == [[30, 80, 0.9]]
+    # They do not agree on what both show, are of another class, or of one window.
+    apart = [piece(30, 64, 0.5, first), piece(58, 80, 0.9, second)]
+    assert len(places(apart)) == 2
+    assert len(places([piece(30, 64, 0.5, first), piece(48, 80, 0.9, second, kind=2)])) == 2
+    assert len(places([piece(30, 50, 0.5, first), piece(30, 50, 0.9, first)])) == 2
+    assert places([]) == []
+
+
+def test_what_another_window_shows_inside_of_an_object_is_none() -> None:
+    first, second = (0, 64), (32, 96)
+    large, small = piece(36, 60, 0.9, first), piece(40, 49, 0.5, second)
+    assert places([large, small]) == [[36, 60, 0.9]]
+    assert places([piece(36, 60, 0.4, first), small]) == [[40, 49, 0.5]]
+    # A window may show an object on another.
+    assert len(places([large, piece(40, 49, 0.5, first)])) == 2
+
+
+def test_what_a_window_cuts_is_left_to_one_that_shows_more_of_it() -> None:
+    first, second = (0, 0, 64, 64), (0, 48, 64, 112)
+    rows = [
+        # Cut by the first window's border; the second shows all of it, cuts it too, or does not hold it.
+        (first, (0, 52, 9, 63), True),
+        (first, (0, 50, 9, 63), False),
+        (first, (0, 40, 9, 63), False),
+        # Cut by nobody: the image's borders do not cut.
+        (first, (0, 0, 9, 9), False),
+        (second, (0, 100, 9, 112), False),
+    ]
+    views, boxes, better = zip(*rows, strict=True)
+    found = seen_better(np.array(boxes, np.float32), np.array(views), (64, 112))
+    assert found.tolist() == list(better)
 
 
 def test_arguments() -> None:

@@ -77,6 +77,7 @@ def full(tmp_path, **changes):
             {"file": "b", "p50_ms": None, "verify": False, EVIL: EVIL},
             {"file": "c", "verify": "built, not run: no CUDA device"},
         ],
+        "phases": {EVIL: {"seconds": 1.5, EVIL: 1200, "words": EVIL, "table": {EVIL: 1}}, "odd": {"a": []}},
         "notes": {EVIL: EVIL},
         "commands": [EVIL],
     }
@@ -96,6 +97,11 @@ def test_page_is_well_formed_and_every_user_text_is_escaped(tmp_path):
     assert len(page.all("script")) == 1
     assert "alert(" not in re.sub(r"&lt;script&gt;alert\(", "", text)
     assert EVIL in "".join(page.words)
+
+
+def test_phases_say_their_numbers(tmp_path):
+    text = "".join(Page(full(tmp_path)).words).split("Phases of the training")[1].split("How each number")[0]
+    assert text == f"phasesecondswhat it says{EVIL}1.5{EVIL} 1,200odd\N{EN DASH}"
 
 
 def test_page_needs_no_other_file(tmp_path):
@@ -198,7 +204,15 @@ def test_a_confusion_table_of_many_classes_folds_away(tmp_path):
 
 
 def test_sections_without_content_are_left_out(tmp_path):
-    empty = {"examples": (), "scores": None, "exports": (), "notes": (), "commands": (), "history_csv": None}
+    empty = {
+        "examples": (),
+        "scores": None,
+        "exports": (),
+        "notes": (),
+        "commands": (),
+        "history_csv": None,
+        "phases": None,
+    }
     text = full(tmp_path, **empty)
     assert "<section>" not in text
     assert Page(text).open == []

@@ -12,14 +12,22 @@ import tensorflow_datasets as tfds
 
 from kseg.data.cache.builders import quiet
 from kseg.data.instances import Instances
-from kseg.data.sample import Sample, Samples
+from kseg.data.pictures.images import frame_of
+from kseg.data.sample import Outline, Sample, Samples
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
 
 
+class _Encoded(tfds.decode.SkipDecoding):
+    """Leaves the pictures of a sequence as they are: TFDS itself does so of single ones only."""
+
+    def decode_batch_example_np(self, example: Any) -> Any:
+        return example
+
+
 class Records(Sequence[dict[str, Any]]):
-    """Random access to examples, image and mask still encoded.
+    """Random access to examples, image, mask and layers of instances still encoded.
 
     A record that cannot be read, because the cache was deleted or damaged after it was opened, has the cache
     made again, once, and is read anew.
@@ -28,9 +36,10 @@ class Records(Sequence[dict[str, Any]]):
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str, instances: bool) -> None:
         skip = tfds.decode.SkipDecoding()
         self._builder, self._split = builder, split
-        self._decoders = {"image": skip, "mask": skip}
+        decoders = {"image": skip, "mask": skip, "instances": {"layers": _Encoded()}}
         features = builder.info.features
         wanted = [key for key in features if instances or key != "instances"]
+        self._decoders = {key: decoders[key] for key in wanted if key in decoders}
         self._features = tfds.features.FeaturesDict({key: features[key] for key in wanted})
         self._lock = threading.Lock()
         try:
@@ -102,13 +111,17 @@ def open_samples(
         ) from error
     if not len(records):
         raise DataError(f"Split '{printable(split)}' of {printable(source)} selects no image")
-    return Samples(records, lambda example, index: _decode(example), spec, limit, _decode_mask)
+    return Samples(records, lambda example, index: _decode(example), spec, limit, _decode_mask, _outline)
+
+
+def _damaged() -> DataError:
+    return DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
 
 
 def _pixels(data: bytes, how: int) -> np.ndarray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     if pixels is None:
-        raise DataError("The data set cache holds a damaged image. Delete the cache folder and run again")
+        raise _damaged()
     return np.asarray(pixels)
 
 
@@ -117,19 +130,31 @@ def _decode_mask(example: Mapping[str, Any]) -> np.ndarray:
     return mask if mask.dtype == np.uint8 else mask.astype(np.int32)
 
 
+def _name(example: Mapping[str, Any]) -> str:
+    name = example["name"]
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _outline(example: Mapping[str, Any]) -> Outline:
+    stored, name = example.get("instances"), _name(example)
+    try:
+        # Images lie in the cache as they are shown.
+        size = frame_of(example["image"], name).stored
+    except DataError as error:
+        raise _damaged() from error
+    return Outline(name, size, None if stored is None else np.asarray(stored["crowd"], bool).reshape(-1))
+
+
 def _decode(example: Mapping[str, Any]) -> Sample:
     found = None
     if "instances" in example:
         stored = example["instances"]
+        layers = [_pixels(layer, cv2.IMREAD_UNCHANGED) for layer in stored["layers"]]
         found = Instances(
-            np.asarray(stored["layers"])[..., 0].astype(np.int32),
+            np.stack(layers).astype(np.int32),
             np.asarray(stored["classes"], np.int32).reshape(-1),
             np.asarray(stored["crowd"], bool).reshape(-1),
         )
-    name = example["name"]
     return Sample(
-        name.decode() if isinstance(name, bytes) else str(name),
-        _pixels(example["image"], cv2.IMREAD_COLOR_RGB),
-        _decode_mask(example),
-        found,
+        _name(example), _pixels(example["image"], cv2.IMREAD_COLOR_RGB), _decode_mask(example), found
     )

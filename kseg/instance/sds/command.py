@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add(options, "size", type=parsers.positive, metavar="N", help="sides of a crop; the paper's is 227 (64)")
     _add(options, "no_svms", action="store_true", help="let the softmax decide, not SVMs")
     _add(options, "no_refiner", action="store_true", help="leave regions as proposed")
+    _add(options, "box_regression", action="store_true", help="correct boxes as R-CNN does (--variant box)")
     _add(
         options,
         "segments",
@@ -61,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options = parser.add_argument_group("fitting")
     _add(options, "epochs", type=parsers.positive, metavar="N", help="of each network that is tuned (30)")
     _add(options, "learning_rate", type=float, metavar="RATE", help="its peak (0.01)")
+    _add(
+        options,
+        "logits_rate",
+        type=float,
+        metavar="FACTOR",
+        help="on the rate of the last layer, twice that of its constants; the release's is 10 (1)",
+    )
     _add(options, "images", type=parsers.positive, metavar="N", help="of a batch (4)")
     _add(options, "per_image", type=parsers.positive, metavar="N", help="regions drawn from each (32)")
     _add(options, "precision", choices=PRECISIONS, help="(float32)")

@@ -36,11 +36,13 @@ class SDSConfig:
         regions: of an image at most.
         epochs: passes over the images, for each network that is tuned.
         learning_rate: its peak.
+        logits_rate: factor on the rate of the last layer; the release's, with pretrained layers below, is 10.
         images: of a batch.
         per_image: regions drawn from each.
         precision: Keras' dtype policy of the tuning.
         svms: whether SVMs are trained; else the softmax decides.
         refiner: whether a refiner is trained, where proposals have masks.
+        box_regression: whether boxes are corrected as R-CNN's are, for the variant `"box"`.
         segments: of an image on average, in the semantic output.
         seed: of everything that is drawn.
         resume: go on behind the phases that are done.
@@ -62,11 +64,13 @@ class SDSConfig:
     regions: int = 2000
     epochs: int = 30
     learning_rate: float = 0.01
+    logits_rate: float = 1.0
     images: int = 4
     per_image: int = 32
     precision: str = "float32"
     svms: bool = True
     refiner: bool = True
+    box_regression: bool = False
     segments: float = 2.0
     seed: int = 0
     resume: bool = False
@@ -81,15 +85,21 @@ class SDSConfig:
         whole(self.seed, "Argument", "seed", 0)
         if self.limit is not None:
             whole(self.limit, "Argument", "limit")
-        for name in ("learning_rate", "segments"):
+        for name in ("learning_rate", "logits_rate", "segments"):
             POSITIVE.check(getattr(self, name), name)
         Range(0, 16, above=True).check(self.width, "width")
-        for name in ("svms", "refiner", "resume"):
+        for name in ("svms", "refiner", "box_regression", "resume"):
             flag(getattr(self, name), "Argument", name)
         if self.proposals != "regions" and self.variant != BOX_ALONE:
             raise UsageError(
                 f"The variant {self.variant} masks regions, and {self.proposals} gives boxes. "
                 "Use variant='box', or proposals='regions'"
+            )
+
+        if self.box_regression and self.variant != BOX_ALONE:
+            raise UsageError(
+                f"Box regression is R-CNN's: use variant='{BOX_ALONE}', or leave it out. "
+                f"Received: variant='{self.variant}'"
             )
 
     @property

@@ -19,6 +19,8 @@ from kseg.progress import Progress, silent
 if TYPE_CHECKING:
     import keras
 
+# What the releases of R-CNN and SDS scale features to.
+MEAN_NORM = 20.0
 # Crops that the network is given at once.
 _BATCH = 64
 
@@ -81,7 +83,7 @@ class Features:
             with files.atomic(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, np.concatenate(parts).astype(np.float16))
 
-    def scale(self, mean_norm: float = 20.0) -> float:
+    def scale(self, mean_norm: float = MEAN_NORM) -> float:
         """Return the factor that gives features a mean norm of 20."""
         norms = np.concatenate([np.linalg.norm(self.of(place), axis=1) for place in range(len(self))])
         return float(mean_norm / max(norms.mean(), 1e-9))

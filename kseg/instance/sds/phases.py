@@ -104,12 +104,22 @@ class Phases:
         record.write(self.run, self._info)
 
     def finish(self) -> dict[str, Any]:
-        """Drop what only a run that goes on needs; return what the phases said."""
+        """Write `history.csv`, drop what only a run that goes on needs; return what the phases said."""
+        phases: dict[str, Any] = self._info["phases"]
+        record.write_history(self.run, _epochs(phases))
         shutil.rmtree(self.folder)
         self._info |= {"status": "finished", "ended": record.now()}
         record.write(self.run, self._info)
-        phases: dict[str, Any] = self._info["phases"]
         return phases
+
+
+def _epochs(phases: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each epoch of the networks that were tuned, one after the other, counted through."""
+    rows: list[dict[str, Any]] = []
+    for name, said in phases.items():
+        for loss, accuracy in zip(said.get("loss", ()), said.get("accuracy", ()), strict=True):
+            rows.append({"epoch": len(rows) + 1, "network": name, "loss": loss, "accuracy": accuracy})
+    return rows
 
 
 def _before(run: Path, config: SDSConfig) -> dict[str, Any]:
@@ -125,7 +135,9 @@ def _before(run: Path, config: SDSConfig) -> dict[str, Any]:
         hint = "continue it with --resume, or give" if before else "give"
         raise UsageError(f"The run folder '{run}' is not empty: {hint} another --out")
     own, given = config.to_dict(), before["arguments"]
-    changed = [name for name in own if name not in _PLACES and given.get(name) != own[name]]
+    # A run of before there was an argument has its default.
+    before_it = {name: getattr(SDSConfig, name, None) for name in own}
+    changed = [name for name in own if name not in _PLACES and {**before_it, **given}[name] != own[name]]
     if changed:
         raise UsageError(
             f"The run in '{run}' was started with another {', '.join(changed)}. Resume it with the arguments "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg.boxes import clipped, moved
 from kseg.checks import Range, check_choice, flag, whole
 from kseg.data.detections import Detections
 from kseg.data.proposals import Proposals, StoredProposer
@@ -21,7 +22,7 @@ from kseg.inference.runtime import Runtime, opened_runtime
 from kseg.instance.object_finder import ObjectFinder
 from kseg.instance.sds.crops import Cropper, in_batches
 from kseg.instance.sds.logistic import sigmoid
-from kseg.instance.sds.outputs import COARSE, LOGITS, MARGINS, outputs
+from kseg.instance.sds.outputs import COARSE, LOGITS, MARGINS, MOVES, outputs
 from kseg.instance.sds.recipe import recipe_of, rules
 from kseg.instance.sds.refinement import refined
 from kseg.instance.sds.suppression import BOXES, REGIONS, SUPPRESSIONS, apart, boxes_apart
@@ -144,11 +145,14 @@ class RegionPredictor(ObjectFinder):
         kinds = np.array([kind for _, kind in chosen], np.int32)
         rows = np.array([row for row, _ in chosen], np.intp)
         sure = scores[rows, kinds]
+        size = (int(outputs["size"][0]), int(outputs["size"][1]))
+        boxes = None
+        if MOVES in outputs:
+            boxes = clipped(moved(found.boxes[rows], outputs[MOVES][rows, kinds]), size)
         if found.superpixels is None or found.members is None:
-            size = (int(outputs["size"][0]), int(outputs["size"][1]))
-            return Detections.from_boxes(found.boxes[rows], sure, kinds + 1, size)
+            return Detections.from_boxes(found.boxes[rows] if boxes is None else boxes, sure, kinds + 1, size)
         members = self._refined(found.superpixels, found, outputs, rows, kinds)
-        return Detections.of(Masks.from_regions(found.superpixels, members), sure, kinds + 1)
+        return Detections.of(Masks.from_regions(found.superpixels, members), sure, kinds + 1, boxes)
 
     def _apart(self, found: Proposals, scores: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
         """Yield the detections that stay: proposal and class, counted without the background."""

@@ -19,6 +19,7 @@ from kseg.data.proposals import StoredProposer
 from kseg.data.sample import evenly
 from kseg.instance import pasting
 from kseg.instance.sds.batches import RegionBatches
+from kseg.instance.sds.box_regression import train_moves
 from kseg.instance.sds.candidates import Candidates
 from kseg.instance.sds.config import BOX_ALONE, SDSConfig
 from kseg.instance.sds.features import Features
@@ -43,10 +44,10 @@ _PASTED = 50
 
 
 def train_sds(config: SDSConfig, say: Say | None = None) -> dict[str, Any]:
-    """Train a system and write the run folder `config.out`: `model.keras` and `run.json`.
+    """Train a system and write the run folder `config.out`: `model.keras`, `run.json` and `history.csv`.
 
     Phases: regions are proposed (kept in kseg's cache), the pathways are tuned by `model.fit`, features of
-    all regions are computed, then SVMs and refiner are trained on them. What a phase makes lies below
+    all regions are computed, then box regression, SVMs and refiner are trained. What a phase makes lies below
     `phases/` until all is done; a run that was stopped goes on behind it with `resume=True`.
 
     Args:
@@ -106,6 +107,7 @@ class _System:
         self._pathways = (BOX,) if config.variant == BOX_ALONE else PATHWAYS
         self._svms: Linear | None = None
         self.refiner: Refiner | None = None
+        self._moves: Linear | None = None
         keras.utils.set_random_seed(config.seed)
         self._network = self._made(self._pathways)
 
@@ -163,6 +165,7 @@ class _System:
                 batches,
                 epochs=config.epochs,
                 learning_rate=config.learning_rate,
+                logits_rate=config.logits_rate,
                 name=f"pathway {name}" if start is None else "both pathways",
                 say=self._say,
             )
@@ -175,7 +178,7 @@ class _System:
         )
 
     def learn(self, phases: Phases, candidates: Candidates) -> Features:
-        """Compute the features of all regions, train SVMs and refiner on them, and return them."""
+        """Compute the features of all regions, train what decides and corrects on them; return them."""
         features = Features(phases.folder / "features", len(candidates))
         start, progress = time.perf_counter(), said(self._say, _SAID_EVERY)
         features.extract(self._network, candidates, progress)
@@ -184,13 +187,28 @@ class _System:
 
         def svms() -> tuple[Arrays, dict[str, Any]]:
             found, counts = train_svms(features, candidates.overlaps, classes, seed=seed, say=self._say)
-            told = dict(zip(self.spec.classes[1:], counts, strict=True))
-            return {"weights": found.weights, "constants": found.constants}, {"positives_negatives": told}
+            positives, negatives = (sum(column) for column in zip(*counts, strict=True))
+            told = {
+                "positives": positives,
+                "negatives": negatives,
+                "positives_negatives": dict(zip(self.spec.classes[1:], counts, strict=True)),
+            }
+            return {"weights": found.weights, "constants": found.constants}, told
 
         def refiner() -> tuple[Arrays, dict[str, Any]]:
             found = train_refiner(features, candidates, classes, seed=seed, say=self._say, progress=progress)
             return vars(found), {"rules": dict(zip(self.spec.classes[1:], found.rules.tolist(), strict=True))}
 
+        def moves() -> tuple[Arrays, dict[str, Any]]:
+            weights, constants, pairs = train_moves(
+                self._network, candidates, classes, seed=seed, say=self._say, progress=progress
+            )
+            found = {"weights": weights.reshape(len(weights), -1), "constants": constants.reshape(-1)}
+            told = dict(zip(self.spec.classes[1:], pairs.tolist(), strict=True))
+            return found, {"boxes": int(pairs.sum()), "boxes_of_classes": told}
+
+        if self.config.box_regression:
+            self._moves = Linear(**phases.kept("moves", moves, _save, _load, ".npz"))
         if self.config.svms:
             self._svms = Linear(**phases.kept("svms", svms, _save, _load, ".npz"))
         if self.config.refines:
@@ -198,11 +216,17 @@ class _System:
         return features
 
     def whole(self) -> keras.Model:
-        """Return the network with its SVMs and coarse masks."""
-        network = self._made(self._pathways, svms=self._svms is not None, refiner=self.refiner is not None)
+        """Return the network with its SVMs, box regression and coarse masks."""
+        network = self._made(
+            self._pathways,
+            svms=self._svms is not None,
+            refiner=self.refiner is not None,
+            moves=self._moves is not None,
+        )
         transfer(self._network, network)
-        if self._svms is not None:
-            network.get_layer("svms").set_weights([self._svms.weights, self._svms.constants])
+        for name, head in (("svms", self._svms), ("moves", self._moves)):
+            if head is not None:
+                network.get_layer(name).set_weights([head.weights, head.constants])
         if self.refiner is not None:
             weights = self.refiner.weights
             network.get_layer("coarse").set_weights(

@@ -20,6 +20,7 @@ from kseg.models.instance.sds import BOX, REGION
 from kseg.progress import Say
 from kseg.training.callbacks import SetEpoch
 from kseg.training.divergence import StopOnNaN
+from kseg.training.multipliers import with_multipliers
 from kseg.training.precision import jit_compile
 from kseg.training.schedules import WarmUpCosine
 
@@ -52,6 +53,7 @@ def tune(
     learning_rate: float,
     name: str,
     say: Say,
+    logits_rate: float = 1.0,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
 ) -> dict[str, list[float]]:
     """Train the logits of a network by plain `model.fit`; return loss and accuracy of each epoch.
@@ -63,14 +65,19 @@ def tune(
         learning_rate: the peak of stochastic gradient descent.
         name: what messages call the network.
         say: takes a line about each epoch.
+        logits_rate: factor on the rate of the logits' weights, twice that on their constants (`lr_mult`
+            of 10 and 20 in the release); 1: all learn at one rate, the constants too.
         callbacks: further ones.
 
     Raises:
         TrainingDivergedError: if the loss is no number.
     """
     steps = epochs * len(batches)
+    kernel, bias = network.get_layer(LOGITS).trainable_variables
+    factors = {kernel.path: logits_rate, bias.path: 2 * logits_rate} if logits_rate != 1 else {}
+    kind = with_multipliers(keras.optimizers.SGD, factors) if factors else keras.optimizers.SGD
     network.compile(
-        keras.optimizers.SGD(
+        kind(
             WarmUpCosine(learning_rate, steps, steps // _WARM_UP),
             momentum=MOMENTUM,
             weight_decay=WEIGHT_DECAY,

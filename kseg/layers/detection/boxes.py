@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from keras import ops
 
-# The largest factor by which a decoded box is larger than its anchor (Detectron's bound: 1000 pixels of 16).
-MOST_GROWTH = math.log(1000 / 16)
+from kseg.boxes import MOST_GROWTH
+
 # What Fast R-CNN divides the numbers of a class's boxes by, so that each has a spread of about 1.
 STANDARD_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 

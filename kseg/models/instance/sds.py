@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from kseg import encoders
-from kseg.checks import check_choice, whole
+from kseg.checks import check_choice, flag, whole
 from kseg.errors import UsageError
 from kseg.layers import CellMeans
 from kseg.layers.widths import channels
@@ -31,19 +31,19 @@ _RESIDUAL_STRIDE = 32
 _LEAST_SIDE = 67
 
 
-def _caffenet(x: Any, path: str, width: float, dropout: float) -> Any:
-    """Return fc7 `(B, 4096)` of CaffeNet: 56,868,224 parameters over crops of 227 x 227."""
+def _caffenet(x: Any, path: str, width: float, dropout: float) -> tuple[Any, Any]:
+    """Return pool5, flat, and fc7 `(B, 4096)` of CaffeNet: 56,868,224 parameters over crops of 227 x 227."""
     found = encoders.build("alexnet", x, width=width, prefix=f"{path}_", ceil_pools=True, valid_first=True)
-    x = layers.Flatten(name=f"{path}_flat")(found[32])
+    x = flat = layers.Flatten(name=f"{path}_flat")(found[32])
     for name in ("fc6", "fc7"):
         x = _dense(x, channels(FC, width), dropout, f"{path}_{name}")
-    return x
+    return flat, x
 
 
-def _residual(x: Any, path: str, width: float, dropout: float) -> Any:
-    """Return `(B, 1024)` over a small residual encoder that trains from scratch."""
-    x = layers.Flatten(name=f"{path}_flat")(residual_features(x, width, prefix=f"{path}_")[32])
-    return _dense(x, channels(THIN_FC, width), dropout, f"{path}_fc")
+def _residual(x: Any, path: str, width: float, dropout: float) -> tuple[Any, Any]:
+    """Return what the encoder gives, flat, and `(B, 1024)` over it: a small one that trains from scratch."""
+    flat = layers.Flatten(name=f"{path}_flat")(residual_features(x, width, prefix=f"{path}_")[32])
+    return flat, _dense(flat, channels(THIN_FC, width), dropout, f"{path}_fc")
 
 
 def _dense(x: Any, units: int, dropout: float, name: str) -> Any:
@@ -56,7 +56,7 @@ def _dense(x: Any, units: int, dropout: float, name: str) -> Any:
     "alone: Girshick et al., R-CNN, CVPR 2014",
     output_stride=32,
     task="proposals",
-    keep_float="^(svms|cells|coarse)",
+    keep_float="(^|/)(logits|svms|moves|cells|coarse)",
 )
 def SDS(
     input_shape: tuple[int | None, int | None, int] = (227, 227, 4),
@@ -68,6 +68,7 @@ def SDS(
     dropout: float = 0.5,
     svms: bool = False,
     refiner: bool = False,
+    moves: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """SDS: two networks over a region's box and its masked box. 113,908,501 parameters; box alone 56,954,261.
@@ -87,13 +88,16 @@ def SDS(
         dropout: share of the features that is dropped in training, in [0, 1).
         svms: whether there is a linear SVM for each class.
         refiner: whether there is a coarse mask for each class.
+        moves: whether the box is corrected for each class, by a linear layer over the box's features before
+            the dense ones (R-CNN's box regression).
         name: name of the Keras model.
 
     Returns:
         Functional model: float32 `(B, side, side, 4)`, a normalised crop (0 outside the image) and the
         region's mask (0 or 1), -> `logits` `(B, num_classes)` and, where asked for, `margins` `(B,
         num_classes - 1)` of the SVMs and `coarse` `(B, num_classes - 1, 10, 10)`, logits of each class's mask
-        over the crop; all float32. The layer `features` has what SVMs and refiner look at.
+        over the crop, and `moves` `(B, num_classes - 1, 4)` of its box, see `kseg.boxes.moves`; all float32.
+        The layer `features` has what SVMs and refiner look at.
 
     Raises:
         UsageError: for pathways, a trunk or sides that there are not.
@@ -103,19 +107,24 @@ def SDS(
     """
     whole(num_classes, "SDS: argument", "num_classes", 2)
     chosen = _checked(input_shape, pathways, trunk)
+    if flag(moves, "SDS: argument", "moves") and BOX not in chosen:
+        raise UsageError("SDS: argument `moves` takes the pathway 'box', whose features it looks at")
     crop = keras.Input(tuple(input_shape), dtype="float32", name="image")
     box, mask = crop[..., :3], crop[..., 3:]
     seen = {BOX: lambda: box, REGION: lambda: layers.Multiply(name="region_crop")([box, mask])}
     build = _caffenet if trunk == "caffenet" else _residual
-    found = [build(seen[path](), path, width, dropout) for path in chosen]
+    flat, found = zip(*(build(seen[path](), path, width, dropout) for path in chosen), strict=True)
     features = (
-        layers.Concatenate(name="features", dtype="float32")(found)
+        layers.Concatenate(name="features", dtype="float32")(list(found))
         if len(found) > 1
         else (layers.Identity(name="features", dtype="float32")(found[0]))
     )
     outputs = {"logits": layers.Dense(num_classes, dtype="float32", name="logits")(features)}
     if svms:
         outputs["margins"] = layers.Dense(num_classes - 1, dtype="float32", name="svms")(features)
+    if moves:
+        by = layers.Dense((num_classes - 1) * 4, dtype="float32", name="moves")(flat[0])
+        outputs["moves"] = layers.Reshape((num_classes - 1, 4), name="box_moves")(by)
     if refiner:
         cells = CellMeans(CELLS, dtype="float32", name="cells")(mask)
         joined = layers.Concatenate(name="features_and_cells", dtype="float32")([features, cells])

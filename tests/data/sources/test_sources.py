@@ -17,6 +17,7 @@ from data_folders import SIZE, box, make_coco, make_folder
 from kseg import data
 from kseg.data import instances as instance_masks
 from kseg.data import open as open_source
+from kseg.data.sample import Outline, outlines_of
 from kseg.errors import DataError, KsegError, UsageError
 
 
@@ -274,3 +275,24 @@ def test_convert_stays_a_function_after_its_room_was_imported() -> None:
 
     importlib.import_module("kseg.data.convert")
     assert callable(data.convert)
+
+
+def test_outlines_are_told_without_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [
+        {"category_id": 9, "segmentation": box(1, 1, 4, 3), "bbox": [1, 1, 4, 3], "area": 12},
+        {"category_id": 3, "segmentation": box(3, 2, 5, 5), "bbox": [3, 2, 5, 5], "area": 25},
+    ]
+    coco = data.open(make_coco(tmp_path / "coco", entries), cache_dir=tmp_path / "cache")
+    plain = data.open(make_folder(tmp_path / "plain"), cache_dir=tmp_path / "cache")
+    every = [coco.samples("train"), plain.samples("val")[1:]]
+    decoded = [[Outline.of(sample) for sample in samples] for samples in every]
+    assert decoded[0][0].crowd.tolist() == [False, False]
+
+    def refused(*arguments: Any) -> None:
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr("kseg.data.cache.examples._pixels", refused)
+    for samples, expected in zip(every, decoded, strict=True):
+        for told, known in zip(outlines_of(samples), expected, strict=True):
+            assert (told.name, told.size) == (known.name, known.size)
+            np.testing.assert_array_equal(told.crowd, known.crowd)

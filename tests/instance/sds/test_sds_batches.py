@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import regions
@@ -15,6 +16,8 @@ from kseg.data.sample import Sample
 from kseg.errors import DataError
 from kseg.instance.sds.batches import RegionBatches
 from kseg.instance.sds.candidates import Candidates
+from kseg.instance.sds.tuning import tune
+from kseg.models import SDS
 from kseg.spec import Spec
 
 SIZE = (32, 32)
@@ -78,6 +81,33 @@ def test_mirrored_crops_are_mirrored_with_their_masks(candidates: Candidates) ->
     mirrored = [(a[:, ::-1] == b).all() for a, b in zip(plain, turned, strict=True)]
     assert all(a or b for a, b in zip(same, mirrored, strict=True))
     assert 0 < sum(same) < len(same)
+
+
+def test_the_last_layer_learns_faster_and_its_constants_twice_as_fast(candidates: Candidates) -> None:
+    """One step of the same batch: weights of the last layer move by the factor, all others as before."""
+    moved = []
+    for factor in (1.0, 10.0):
+        keras.utils.set_random_seed(0)
+        # Without dropout a step is the same each time.
+        network = SDS((*SIZE, 4), 3, pathways=["box"], trunk="residual", width=0.0625, dropout=0.0)
+        batches = RegionBatches(candidates, "box", images=5, per_image=4)
+        before = {weight.path: np.array(weight) for weight in network.trainable_variables}
+        tune(
+            network,
+            batches,
+            epochs=1,
+            learning_rate=1e-3,
+            logits_rate=factor,
+            name="n",
+            say=lambda line: None,
+        )
+        moved.append(
+            {weight.path: np.array(weight) - before[weight.path] for weight in network.trainable_variables}
+        )
+    for path, one in moved[0].items():
+        times = {"logits/kernel": 10, "logits/bias": 20}.get(path, 1)
+        np.testing.assert_allclose(moved[1][path], times * one, atol=0.02 * times * abs(one).max() + 1e-9)
+        assert one.any()
 
 
 def sample(masks: list[np.ndarray], crowd: list[bool], name: str = "one") -> Sample:

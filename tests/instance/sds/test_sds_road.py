@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -11,6 +13,7 @@ import pytest
 import regions
 from PIL import Image
 
+import deploy
 import kseg
 from kseg import data
 from kseg.cli.main import main
@@ -55,17 +58,36 @@ def runtime(run: Path) -> Runtime:
 
 
 def test_a_run_is_whole(run: Path) -> None:
-    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == ["model.keras", "run.json"]
+    assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == [
+        "history.csv", "model.keras", "run.json",
+    ]  # fmt: skip
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "finished"
     assert list(record["phases"]) == [
         "proposals", "box", "features", "svms", "refiner", "paste",
     ]  # fmt: skip
-    assert len(record["phases"]["box"]["loss"]) == 4
+    history = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in history] == ["1", "2", "3", "4"]
+    assert {row["network"] for row in history} == {"box"}
+    assert [float(row["loss"]) for row in history] == record["phases"]["box"]["loss"]
     spec = kseg.load(run / "model.keras").spec
     assert (spec.task, spec.architecture, spec.input_size) == ("proposals", "SDS", (32, 32))
     assert len(spec.recipe["sds"]["superpixels"]) == 2
     assert spec.recipe["sds"]["search"]["boundaries"] == "color"
+
+
+def test_the_report_shows_curves_and_phases(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--examples", "1", "--out", str(page)]) == 0
+    text = page.read_text()
+    assert "Loss over epochs: train" in text
+    assert "Regions classified right, % over epochs: train" in text
+    phases = text.split("Phases of the training")[1].split("</section>")[0]
+    names = re.findall(r"<tr><td>(\w+)</td>", phases)
+    assert names == ["proposals", "box", "features", "svms", "refiner", "paste"]
+    assert "images 6, objects 12" in phases
+    assert re.search(r"loss \S+ to \S+, accuracy \S+ % to \S+ %; 4 epochs", phases)
+    assert re.search(r"positives 12, negatives \d+<", phases)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +200,25 @@ def test_artefacts_say_the_same(run: Path, runtime: Runtime, folder: Path, targe
     one, other = (RegionPredictor(each, count=12).outputs(image) for each in (runtime, out))
     for name in ("logits", "margins", "coarse"):
         np.testing.assert_allclose(one[name], other[name], atol=2e-3, rtol=1e-3)
+
+
+def test_int8_learns_from_regions_drawn_from_all_images(
+    run: Path, runtime: Runtime, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ranges hold what any region has, not the zeros of a batch's end; the heads stay in float."""
+    out = run / "exports" / "int8.tflite"
+    words = ["--to", "tflite", "--precision", "int8", "--data", str(folder), "--no-verify", "--out", str(out)]
+    assert main(["export", str(run / "model.keras"), *words]) == 0
+    record = deploy.read_spec(out).export["calibration"]
+    assert (record["images"], record["inputs"]) == (6, 6 * 16)
+    assert "widest of all" in record["method"]
+    image = data.open(folder).samples("val")[0].image
+    one, other = (RegionPredictor(each, count=30).outputs(image) for each in (runtime, str(out)))
+    for name in ("logits", "margins", "coarse"):
+        assert np.sqrt(np.mean((one[name] - other[name]) ** 2)) < 0.1 * one[name].std()
+    tensors = deploy.load(out)._interpreter.get_tensor_details()
+    halves = {tensor["name"]: tensor["dtype"] for tensor in tensors}
+    assert all(kind == np.float32 for name, kind in halves.items() if "coarse_1/MatMul" in name)
 
 
 def test_a_run_goes_on_behind_what_is_done(

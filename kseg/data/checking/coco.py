@@ -56,7 +56,7 @@ def check_coco(source: CocoFolder, limit: int | None, progress: Progress | None)
                 "Write the same categories with the same ids in every split",
             )
         _add_empty(file, report)
-    _check_folders(path, files, report)
+    _check_folders(source, report)
     tally = Tally(report, spec)
     chosen = [(split, item) for split, items in source.items.items() for item in evenly(items, limit)]
     seen: Iterator[Facts] = parallel(lambda entry: _look(source, *entry), chosen)
@@ -124,8 +124,13 @@ def _add_empty(file: CocoFile, report: Report) -> None:
     )
 
 
-def _check_folders(path: Path, files: list[CocoFile], report: Report) -> None:
-    add_split_findings(report, path, [file.split for file in files if file.images])
+def _check_folders(source: CocoFolder, report: Report) -> None:
+    path, files, lone = source.path, source.files, source.unlisted_splits()
+    for split in lone:
+        text = f"Folder images/{printable(split)} has no instances_{printable(split)}.json: it is not used"
+        fix = "Add that file, which lists its images and their annotations, or remove the folder"
+        report.add("warning", "no_instances_file", text, fix, details={"split": split})
+    add_split_findings(report, path, [file.split for file in files if file.images], lone)
     unlisted: list[str] = []
     special: list[Path] = []
     for file in files:

@@ -51,11 +51,13 @@ def own_palette(spec: Spec) -> Palette:
     return Palette(tuple(colors.items()), spec.classes)
 
 
-def add_split_findings(report: Report, path: Path, filled: Sequence[str]) -> None:
-    """Report folders below `images/` without a usable image, and `train` or `val` that are missing."""
+def add_split_findings(report: Report, path: Path, filled: Sequence[str], told: Sequence[str] = ()) -> None:
+    """Report folders below `images/` without a usable image, and `train` or `val` that are missing.
+
+    Folders that are `told` have a finding of their own. An empty `train` is a missing one.
+    """
     for folder in listing.subfolders(path / "images"):
-        # An empty `train` is a missing one, which is told below.
-        if folder.name not in filled and folder.name != conditions.TRAIN:
+        if folder.name not in (*filled, *told, conditions.TRAIN):
             report.add(
                 "warning",
                 "empty_split",

@@ -54,11 +54,16 @@ def problem(segmentation: Segmentation, size: tuple[int, int]) -> str:
 
 
 def is_degenerate(segmentation: Segmentation) -> bool:
-    """Return whether a segmentation has a polygon that encloses nothing: fewer than three points."""
-    return not isinstance(segmentation, RunLengths) and any(
-        len(set(zip(polygon[::2], polygon[1::2], strict=False))) < _LEAST_NUMBERS // 2
-        for polygon in segmentation
-    )
+    """Return whether a segmentation has a polygon that encloses nothing: a point or a line."""
+    return not isinstance(segmentation, RunLengths) and any(map(_is_line, segmentation))
+
+
+def _is_line(polygon: Polygon) -> bool:
+    points = list(dict.fromkeys(zip(polygon[::2], polygon[1::2], strict=False)))
+    if len(points) < _LEAST_NUMBERS // 2:
+        return True
+    (left, top), (x, y) = points[:2]
+    return all((px - left) * (y - top) == (py - top) * (x - left) for px, py in points[2:])
 
 
 def extent(segmentation: Segmentation) -> tuple[float, float, float, float] | None:

@@ -37,7 +37,10 @@ ODDITIES = {
         "annotation ids occur twice",
         "Give each annotation its own id: COCO's evaluation needs that",
     ),
-    "degenerate_polygon": ("annotations have a polygon of fewer than three points", "It paints nothing"),
+    "degenerate_polygon": (
+        "annotations have a polygon of fewer than three points, or of points on one line",
+        "It paints nothing",
+    ),
     "outside_image": (
         "annotations reach out of their image",
         "What sticks out is cut off. Check that coordinates are pixels of the full-size image",

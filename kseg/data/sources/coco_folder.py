@@ -15,10 +15,11 @@ from kseg.data.coco.records import Annotation, CocoFile
 from kseg.data.ids import ignore_id
 from kseg.data.instances import Instances
 from kseg.data.pictures import images as image_files
+from kseg.data.pictures import listing
 from kseg.data.pictures.orientation import Frame, truth_orientation, turn
 from kseg.data.sample import Sample
 from kseg.data.sources.folder import FolderSource, Item
-from kseg.data.sources.source import NO_OPTIONS, Options
+from kseg.data.sources.source import NO_OPTIONS, Options, base_split
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 from kseg.text import printable
@@ -101,6 +102,21 @@ class CocoFolder(FolderSource):
             if (labels := file.odd[code])
         ]
         return [*super().remarks(), *odd]
+
+    def unlisted_splits(self) -> list[str]:
+        """Return the folders below `images` that have no instance file: their images are not used."""
+        folders = listing.subfolders(self.path / "images")
+        return [folder.name for folder in folders if folder.name not in self.items]
+
+    def check_split(self, split: str) -> None:
+        name = base_split(split)
+        if name in self.unlisted_splits():
+            shown = printable(name)
+            raise DataError(
+                f"{printable(self.path)} has images/{shown} and no instances_{shown}.json. Add that file: it "
+                "lists the images of the split and their annotations"
+            )
+        super().check_split(split)
 
     def check_complete(self, split: str) -> None:
         items = self.items[split]

@@ -219,6 +219,52 @@ def test_what_is_odd_is_a_warning_and_trains(tmp_path: Path, capsys: pytest.Capt
     assert len(opened.read(opened.items["train"][0]).instances or ()) == 2
 
 
+# What is done to the folder -> exit code of the check, its code, what both commands say.
+MALFORMED: dict[str, tuple[Any, int, str, str]] = {
+    "image missing": (
+        lambda root: (root / "images/train/1.png").unlink(), 1, "missing_image", "images/train/1.png"
+    ),
+    "file missing": (
+        lambda root: (root / "instances_train.json").unlink(), 1, "no_instances_file", "instances_train.json"
+    ),
+    "unknown category": (annotation(category_id=4), 1, "category_out_of_range", "category 4"),
+    "two points": (annotation(segmentation=[[1, 1, 5, 5]]), 0, "degenerate_polygon", "annotation 1"),
+    "a line": (annotation(id=5, segmentation=[[1, 1, 3, 2, 5, 3]]), 0, "degenerate_polygon", "annotation 5"),
+    "RLE of another size": (
+        annotation(segmentation={"size": [3, 3], "counts": [9]}), 1, "bad_segmentation", "[3, 3]"
+    ),
+    "image id twice": (image(id=0), 1, "duplicate_image_id", "image 0"),
+    "annotation id twice": (annotation(id=0), 0, "duplicate_annotation_id", "ids occur twice"),
+    "box outside": (annotation(bbox=[15, 10, 30, 4]), 0, "outside_image", "annotation 1"),
+    "no segmentation": (without("annotations", "segmentation"), 1, "no_segmentation", "annotation 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_both_commands_say_it_in_one_line(tmp_path: Path, fault: str, capsys: Any) -> None:
+    spoil, code, kind, said = MALFORMED[fault]
+    values = document()
+    of_the_folder = kind in ("missing_image", "no_instances_file")
+    if not of_the_folder:
+        spoil(values)
+    root = write(tmp_path / "d", values)
+    if of_the_folder:
+        spoil(root)
+    assert main(["check-data", str(root), "--json"]) == code
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    told = [finding for finding in findings if finding["code"] == kind]
+    assert len(told) == 1
+    assert said in json.dumps(told)
+    # What is odd is told and trained on: the network, which is refused next, ends the test.
+    words = ["train", "--model", "stardist", "--model-args", '{"rays": 4}', "--size", "32"]
+    assert main([*words, "--data", str(root), "--out", str(tmp_path / "run")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if said in line]) == 1
+    assert ("`rays`" in lines[-1]) == (code == 0)
+    assert len(lines) == 1 or code == 0
+    assert not (tmp_path / "run").exists()
+
+
 def test_numbers_as_exporters_write_them(tmp_path: Path) -> None:
     values = document()
     image(height=float(SIZE[0]), width=str(SIZE[1]))(values)

@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import pytest
+from instance_battery import InstanceBattery, losses_of, values
 from keras import ops
-from truths import CASES, check_objects, image, truth, untouched
+from truths import image, truth
 
-import kseg
-from kseg.errors import UsageError
-from kseg.layers.policy import dtype_policy
-from kseg.models import MNC, describe, forms, rebuild
+from kseg.models import MNC, forms, rebuild
 from kseg.models.shapes import shapes_only
 
-SPEC = kseg.Spec(classes=("nothing", "one", "other"), task="instance")
-THIN: dict[str, Any] = {
-    "num_classes": 3, "encoder": None, "width": 0.0625, "hidden": 128, "mask_hidden": 128,
-    "anchor_scales": (1, 2), "proposals": 24, "least_side": 4, "detections": 8,
-}  # fmt: skip
-STAGE_3 = {"mask2", "box_class3", "mask_class3", "box3"}
-STAGE_5 = {"mask4", "box_class5", "mask_class5", "box5"}
 
+class TestMNC(InstanceBattery):
+    architecture = "MNC"
+    toy: ClassVar = {
+        "encoder": None, "width": 0.0625, "hidden": 128, "mask_hidden": 128, "anchor_scales": (1, 2),
+        "proposals": 24, "least_side": 4, "detections": 8,
+    }  # fmt: skip
+    mask = 21
+    # Background has a class, and neither a box nor a mask.
+    of_objects: ClassVar = {"rpn_box", "mask2", "box3", "mask4", "box5"}
+    others: ClassVar = {"rpn_class", "box_class3", "mask_class3", "box_class5", "mask_class5"}
+    nonsense = (
+        {"variant": "other"}, {"stages": 4}, {"inference": "none"}, {"candidates": "first"}, {"mask_size": 0},
+        {"voters": 0}, {"anchor_scales": (-1,)},
+    )  # fmt: skip
 
-@pytest.fixture(scope="module")
-def network() -> keras.Model:
-    keras.utils.set_random_seed(0)
-    return MNC(**THIN)
+    def test_the_mask_path_sees_what_the_box_path_sees_under_the_mask(self, network: keras.Model) -> None:
+        """A mask of ones: the same; of zeros: nothing."""
+        features = np.random.default_rng(0).normal(size=(1, 2, 14, 14, 4)).astype(np.float32)
+        for fill in (0.0, 1.0):
+            masks = np.full((1, 2, 21, 21), fill, np.float32)
+            given = ops.convert_to_numpy(network.get_layer("masked")(features, masks))
+            np.testing.assert_allclose(given, fill * features, atol=1e-6)
 
-
-def losses_of(model: keras.Model) -> forms.LossForm:
-    found = forms.loss_form(model)
-    assert found is not None
-    return found
-
-
-@pytest.fixture(scope="module")
-def form(network: keras.Model) -> keras.Model:
-    return losses_of(network).model
-
-
-def values(found: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: ops.convert_to_numpy(value) for name, value in found.items()}
+    def test_a_single_pathway_is_asked(self, network: keras.Model) -> None:
+        """What the same network says when the other pathway is silent, to the last digit."""
+        half = rebuild(network, inference="mask")
+        assert len(half.weights) == len(network.weights)
+        assert len(rebuild(network, stages=3, voters=1).weights) == len(network.weights)
+        silent = rebuild(network)
+        last = silent.get_layer("fc7_box")
+        last.set_weights([0 * part for part in last.get_weights()])
+        found, expected, before = (
+            values(model(image(1), training=False)) for model in (half, silent, network)
+        )
+        np.testing.assert_array_equal(found["scores"], expected["scores"])
+        assert not np.array_equal(found["scores"], before["scores"])
 
 
 @pytest.mark.parametrize(
@@ -77,35 +83,6 @@ def test_candidates_of_stages_3_and_5(more: dict[str, Any], count: int) -> None:
     assert model.get_layer("voting").input[6].shape == (None, count, 21, 21)
 
 
-@pytest.mark.parametrize("size", [(96, 64), (70, 81)])
-def test_outputs_have_fixed_shapes(network: keras.Model, size: tuple[int, int]) -> None:
-    found = values(network(image(2, size), training=False))
-    assert {name: value.shape for name, value in found.items()} == {
-        "boxes": (2, 8, 4), "scores": (2, 8), "classes": (2, 8), "masks": (2, 8, 21, 21),
-    }  # fmt: skip
-    check_objects(found, size, classes=3)
-
-
-@pytest.mark.parametrize(("rows", "objects", "crowds"), CASES.values(), ids=CASES)
-def test_losses_are_finite_whatever_is_there(
-    form: keras.Model, rows: int, objects: list[int], crowds: list[int] | None
-) -> None:
-    found = values(form({forms.IMAGE: image(), **truth(rows, objects, crowds)}, training=True))
-    assert set(found) == {"rpn_class", "rpn_box"} | STAGE_3 | STAGE_5
-    assert all(np.isfinite(value).all() and (value >= 0).all() for value in found.values())
-    empty = np.array(objects) == 0
-    # Background has a class, and neither a box nor a mask.
-    for name in ("rpn_box", "mask2", "box3", "mask4", "box5"):
-        assert not found[name][empty].any(), name
-        assert found[name][~empty].all(), name
-    for name in ("rpn_class", "box_class3", "mask_class3", "box_class5", "mask_class5"):
-        assert found[name].all(), name
-
-
-def test_gradients_reach_every_weight(network: keras.Model, form: keras.Model) -> None:
-    assert untouched(form, network, {forms.IMAGE: image(), **truth(5, [4, 3])}) == []
-
-
 def gradients(model: keras.Model, losses: set[str], names: list[str]) -> list[float]:
     """Return the largest gradient of the sum of some losses by the kernels of layers; 0 where none passes."""
     tf = pytest.importorskip("tensorflow")
@@ -122,7 +99,7 @@ def test_the_class_s_loss_reaches_the_boxes_that_were_proposed() -> None:
     """And the boxes that stage 3 moved, and the mask; with the gradient stopped, the mask only."""
     found = {
         through: gradients(
-            MNC(**THIN, through_boxes=through, variant="paper"),
+            TestMNC.make(through_boxes=through, variant="paper"),
             {"mask_class5"},
             ["rpn_box", "box_move", "mask_logits"],
         )
@@ -136,7 +113,7 @@ def test_the_class_s_loss_reaches_the_boxes_that_were_proposed() -> None:
 def test_variants_weigh_and_cut() -> None:
     made = [{}, {"variant": "paper"}, {"through_boxes": False}]
     with shapes_only():
-        models = [MNC(**THIN, **more) for more in made]
+        models = [TestMNC.make(**more) for more in made]
         found = [losses_of(model) for model in models]
     assert [form.weights for form in found] == [
         {"mask2": 2.0, "mask4": 2.0}, {"mask2": 1.0, "mask4": 1.0}, {"mask2": 2.0, "mask4": 2.0},
@@ -147,44 +124,3 @@ def test_variants_weigh_and_cut() -> None:
     ]
     assert limits == [[1 / 512] * 2, [np.inf] * 2, [None] * 2]
     assert [model.get_layer("refined").foreground for model in models] == [False, True, False]
-
-
-def test_the_mask_path_sees_what_the_box_path_sees_under_the_mask(network: keras.Model) -> None:
-    """A mask of ones: the same; of zeros: nothing."""
-    features = np.random.default_rng(0).normal(size=(1, 2, 14, 14, 4)).astype(np.float32)
-    for fill in (0.0, 1.0):
-        masks = np.full((1, 2, 21, 21), fill, np.float32)
-        given = ops.convert_to_numpy(network.get_layer("masked")(features, masks))
-        np.testing.assert_allclose(given, fill * features, atol=1e-6)
-
-
-def test_a_single_pathway_is_asked(network: keras.Model) -> None:
-    """What the same network says when the other pathway is silent, to the last digit; the file has both."""
-    half = rebuild(network, inference="mask")
-    assert len(half.weights) == len(network.weights)
-    silent = rebuild(network)
-    last = silent.get_layer("fc7_box")
-    last.set_weights([0 * part for part in last.get_weights()])
-    found, expected, before = (values(model(image(1), training=False)) for model in (half, silent, network))
-    np.testing.assert_array_equal(found["scores"], expected["scores"])
-    assert not np.array_equal(found["scores"], before["scores"])
-
-
-def test_bfloat16_saving_and_nonsense(network: keras.Model, tmp_path: Path) -> None:
-    kseg.save(network, tmp_path / "m.keras", spec=SPEC)
-    again = kseg.load(tmp_path / "m.keras")
-    first, second = (values(model(image(1), training=False)) for model in (network, again))
-    for name, value in first.items():
-        np.testing.assert_array_equal(second[name], value)
-    assert len(rebuild(again, stages=3, voters=1).weights) == len(network.weights)
-    with dtype_policy("mixed_bfloat16"):
-        half = MNC(**THIN)
-        found = values(half(image(1), training=False))
-        learned = values(losses_of(half).model({forms.IMAGE: image(), **truth(4, [2, 0])}, training=True))
-    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
-    assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in learned.values())
-    assert describe("mnc").task == "instance"
-    for wrong in ({"variant": "other"}, {"stages": 4}, {"inference": "none"}, {"candidates": "first"},
-                  {"mask_size": 0}, {"voters": 0}, {"anchor_scales": (-1,)}):  # fmt: skip
-        with pytest.raises(UsageError, match=f"{next(iter(wrong))}"):
-            MNC(**{**THIN, **wrong})

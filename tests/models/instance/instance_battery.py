@@ -1,0 +1,116 @@
+"""The battery that every network which finds objects passes. Its own test file is its toy arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from truths import CASES, check_objects, image, truth, untouched
+
+import kseg
+from kseg.errors import UsageError
+from kseg.layers.policy import dtype_policy
+from kseg.models import create, describe, forms
+
+CLASSES = 3
+SPEC = kseg.Spec(classes=("nothing", "one", "other"), task="instance")
+
+
+def losses_of(network: keras.Model) -> forms.LossForm:
+    """The form that `fit` trains."""
+    found = forms.loss_form(network)
+    assert found is not None
+    return found
+
+
+def values(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: ops.convert_to_numpy(value) for name, value in found.items()}
+
+
+class InstanceBattery:
+    """Subclass it as `Test...`, name the architecture, give toy arguments and the names of its losses.
+
+    `of_objects` are the losses that an image without objects leaves at zero; all `others` are never zero.
+    `nonsense` are arguments each of which is refused by its name.
+    """
+
+    architecture: str
+    toy: ClassVar[dict[str, Any]]
+    of_objects: ClassVar[set[str]]
+    others: ClassVar[set[str]]
+    nonsense: ClassVar[tuple[dict[str, Any], ...]]
+    mask: ClassVar[int] = 28
+
+    @classmethod
+    def make(cls, **more: Any) -> keras.Model:
+        """Build the toy network."""
+        return create(cls.architecture, num_classes=CLASSES, **{**cls.toy, **more})
+
+    @pytest.fixture(scope="class")
+    def network(self) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        network = self.make()
+        network.spec = SPEC
+        return network
+
+    @pytest.fixture(scope="class")
+    def form(self, network: keras.Model) -> keras.Model:
+        return losses_of(network).model
+
+    @pytest.mark.parametrize("size", [(96, 64), (70, 81)])
+    def test_outputs_have_fixed_shapes(self, network: keras.Model, size: tuple[int, int]) -> None:
+        found = values(network(image(2, size), training=False))
+        most = self.toy["detections"]
+        assert {name: value.shape for name, value in found.items()} == {
+            "boxes": (2, most, 4), "scores": (2, most), "classes": (2, most),
+            "masks": (2, most, self.mask, self.mask),
+        }  # fmt: skip
+        check_objects(found, size, CLASSES)
+
+    @pytest.mark.parametrize(("rows", "objects", "crowds"), CASES.values(), ids=CASES)
+    def test_losses_are_finite_whatever_is_there(
+        self, form: keras.Model, rows: int, objects: list[int], crowds: list[int] | None
+    ) -> None:
+        found = values(form({forms.IMAGE: image(), **truth(rows, objects, crowds)}, training=True))
+        assert set(found) == self.of_objects | self.others
+        for name, value in found.items():
+            assert value.shape == (2,)
+            assert np.isfinite(value).all(), name
+            assert (value >= 0).all(), name
+        empty = np.array(objects) == 0
+        for name in self.of_objects:
+            assert not found[name][empty].any(), name
+            assert found[name][~empty].all(), name
+        for name in self.others:
+            assert found[name].all(), name
+
+    def test_losses_reach_every_weight(self, network: keras.Model, form: keras.Model) -> None:
+        assert untouched(form, network, {forms.IMAGE: image(), **truth(5, [4, 3])}) == []
+
+    def test_bfloat16_gives_float32(self) -> None:
+        with dtype_policy("mixed_bfloat16"):
+            half = self.make()
+            found = values(half(image(1), training=False))
+            found |= values(losses_of(half).model({forms.IMAGE: image(), **truth(4, [2, 0])}, training=True))
+        assert any(layer.compute_dtype == "bfloat16" for layer in half.layers if layer.weights)
+        assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
+
+    def test_saves_and_reloads_bit_equal(self, network: keras.Model, tmp_path: Path) -> None:
+        kseg.save(network, tmp_path / "m.keras")
+        again = kseg.load(tmp_path / "m.keras")
+        assert again.info == network.info
+        first, second = (values(model(image(1), training=False)) for model in (network, again))
+        for name, value in first.items():
+            np.testing.assert_array_equal(second[name], value)
+
+    def test_it_is_registered_and_refuses_nonsense(self) -> None:
+        entry = describe(self.architecture)
+        assert (entry.name, entry.task) == (self.architecture, "instance")
+        for wrong in self.nonsense:
+            with pytest.raises(UsageError, match=f"(?i){next(iter(wrong))}"):
+                self.make(**wrong)

@@ -8,7 +8,7 @@ cascade() {
   local run=$1 more=$2
   shift 2
   objects "$run" --model mnc --model-args "{$small, \"proposals\": 200, \"detections\": 200, $more}" --limit 100 \
-    --epochs 12 --ema 0.99 --val-every 12 --val-limit 25 "$@"
+    --epochs 120 --ema 0.998 --val-every 20 --val-limit 25 "$@"
 }
 for seed in $seeds; do
   r="$runs/cascade/seed$seed"

@@ -13,9 +13,10 @@ from kseg import tasks
 from kseg.errors import ArtefactError, KsegError
 from kseg.metrics import MeanIoU
 from kseg.training import AverageWeights, StopOnNaN, TrainingDivergedError, checkpoint
-from kseg.training.callbacks import HISTORY, PercentBar, Recorder
+from kseg.training.callbacks import PercentBar, Recorder
 from kseg.training.config import TrainConfig
 from kseg.training.optimizers import create_optimizer
+from kseg.training.record import HISTORY
 
 TASK = tasks.find("semantic")
 

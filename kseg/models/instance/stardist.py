@@ -105,6 +105,7 @@ def StarDist(
     """
     check_choice("output_stride", output_stride, STRIDES, "StarDist")
     rays = whole(rays, "StarDist: argument", "rays", minimum=8)
+    detections = whole(detections, "StarDist: argument", "detections")
     image = image_input(input_shape)
     features = residual_features(PadToStride(32, name="pad")(image), width)
     x = conv_bn_relu(_decoder(features, width, output_stride), channels(HEAD, width), name="head")

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from kseg.boxes import moves
 from kseg.errors import require
-from kseg.instance.sds.candidates import Candidates, Scene
+from kseg.instance.sds.candidates import Candidates, Scene, near_objects
 from kseg.instance.sds.crops import in_batches
-from kseg.instance.sds.features import MEAN_NORM
+from kseg.instance.sds.features import to_mean_norm
 from kseg.progress import Progress, Say
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def train_moves(
     """
     import keras
 
-    pairs = _pairs(candidates, np.random.default_rng(seed))
+    pairs = near_objects(candidates.overlaps, "box", ENOUGH, _MOST, np.random.default_rng(seed))
     say(f"box regression: {len(pairs)} proposals with an overlap of {ENOUGH} and more")
     look = keras.Model(network.input, network.get_layer("box_flat").output)
     features = np.zeros((len(pairs), look.output.shape[-1]), np.float32)
@@ -55,9 +55,9 @@ def train_moves(
         scene, rows = candidates.scene(place), pairs[here, 1]
         features[here] = _looked(look, scene, rows)
         targets[here] = [moves(scene.box(row), scene.box(item)) for row, item in pairs[here, 1:3]]
-    return *fit_moves(features, targets, pairs[:, 3], classes), np.bincount(pairs[:, 3], minlength=classes)[
-        1:
-    ]
+    kinds = pairs[:, 3]
+    weights, constants = fit_moves(features, targets, kinds, classes)
+    return weights, constants, np.bincount(kinds, minlength=classes)[1:]
 
 
 def _looked(look: keras.Model, scene: Scene, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -84,26 +84,9 @@ def fit_moves(
     linear: Any = require("sklearn.linear_model", "sds")
     weights = np.zeros((features.shape[1], classes - 1, 4), np.float32)
     constants = np.zeros((classes - 1, 4), np.float32)
-    scale = MEAN_NORM / max(float(np.linalg.norm(features, axis=1).mean()), 1e-9) if len(features) else 1.0
+    scale = to_mean_norm(np.linalg.norm(features, axis=1)) if len(features) else 1.0
     for kind in np.unique(kinds):
         own = kinds == kind
         found = linear.Ridge(alpha=LAMBDA, solver="cholesky").fit(features[own] * scale, targets[own])
         weights[:, kind - 1], constants[kind - 1] = found.coef_.T * scale, found.intercept_
     return weights, constants
-
-
-def _pairs(candidates: Candidates, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return place, number of the proposal, of its object, and class; sorted by place: `(N, 4)`."""
-    found = [np.zeros((0, 4), np.int64)]
-    for place, each in enumerate(candidates.overlaps):
-        count = len(each.classes)
-        if not count:
-            continue
-        near = count + np.flatnonzero(each.boxes[count:].max(axis=1) >= ENOUGH)
-        items = each.boxes[near].argmax(axis=1)
-        found.append(np.stack([np.full(len(near), place), near, items, each.classes[items]], axis=1))
-    every = np.concatenate(found)
-    every = every[random.permutation(len(every))]
-    kept = [every[every[:, 3] == kind][:_MOST] for kind in np.unique(every[:, 3])]
-    chosen = np.concatenate([every[:0], *kept])
-    return chosen[np.argsort(chosen[:, 0], kind="stable")]

@@ -45,6 +45,10 @@ class Overlaps:
     def __len__(self) -> int:
         return len(self.masks)
 
+    def by(self, which: str) -> Floats:
+        """Return the overlaps of boxes (`"box"`) or of masks (`"region"`)."""
+        return self.boxes if which == "box" else self.masks
+
     def best(self, kind: int) -> Floats:
         """Return the largest overlap of each region with an object of a class, `(R,)`."""
         return self.masks[:, self.classes == kind].max(axis=1, initial=0)
@@ -58,11 +62,42 @@ class Overlaps:
             by: `"box"` or `"region"`: which overlap.
             least: overlap from which on a region is the object's.
         """
-        overlaps = self.boxes if by == "box" else self.masks
+        overlaps = self.by(by)
         if not len(self.classes):
             return np.where(self.crowded, -1, 0).astype(np.int32)
         found = np.where(overlaps.max(axis=1) >= least, self.classes[overlaps.argmax(axis=1)], 0)
         return np.where((found == 0) & self.crowded, -1, found).astype(np.int32)
+
+
+def near_objects(
+    overlaps: Sequence[Overlaps], by: str, least: float, most: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return proposals that overlap an object enough to learn from: `(N, 4)`, sorted by place.
+
+    Args:
+        overlaps: of each image.
+        by: see `Overlaps.labels`.
+        least: overlap with its object that a proposal needs.
+        most: of a class; of more, so many are drawn.
+        random: what draws.
+
+    Returns:
+        Place of the image, number of the region, of its object, and class.
+    """
+    found = [np.zeros((0, 4), np.int64)]
+    for place, each in enumerate(overlaps):
+        count = len(each.classes)
+        if not count:
+            continue
+        shared = each.by(by)[count:]
+        near = np.flatnonzero(shared.max(axis=1) >= least)
+        items = shared[near].argmax(axis=1)
+        found.append(np.stack([np.full(len(near), place), count + near, items, each.classes[items]], axis=1))
+    every = np.concatenate(found)
+    every = every[random.permutation(len(every))]
+    kept = [every[every[:, 3] == kind][:most] for kind in np.unique(every[:, 3])]
+    chosen = np.concatenate([every[:0], *kept])
+    return chosen[np.argsort(chosen[:, 0], kind="stable")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,11 @@ def cells_of(mask: NDArray[Any]) -> NDArray[np.float32]:
     return (down @ mask @ across.T).reshape(-1)
 
 
+def to_mean_norm(norms: NDArray[np.floating]) -> float:
+    """Return the factor that gives features of these norms a mean norm of 20."""
+    return float(MEAN_NORM / max(norms.mean(), 1e-9))
+
+
 class Features:
     """Features of the regions of each image: those of the network, and the cells of the region's own mask.
 
@@ -83,7 +88,7 @@ class Features:
             with files.atomic(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, np.concatenate(parts).astype(np.float16))
 
-    def scale(self, mean_norm: float = MEAN_NORM) -> float:
+    def scale(self) -> float:
         """Return the factor that gives features a mean norm of 20."""
-        norms = np.concatenate([np.linalg.norm(self.of(place), axis=1) for place in range(len(self))])
-        return float(mean_norm / max(norms.mean(), 1e-9))
+        norms = [np.linalg.norm(self.of(place), axis=1) for place in range(len(self))]
+        return to_mean_norm(np.concatenate(norms))

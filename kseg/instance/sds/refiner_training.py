@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.instance.sds.candidates import Candidates
+from kseg.instance.sds.candidates import Candidates, near_objects
 from kseg.instance.sds.crops import warped, with_context
 from kseg.instance.sds.features import Features, cells_of
 from kseg.instance.sds.logistic import fit_logistic, sigmoid
@@ -103,19 +103,7 @@ def _lessons(
     features: Features, candidates: Candidates, random: np.random.Generator, progress: Progress
 ) -> _Lessons:
     """Return at most `_MOST` regions of each class with what the network says of them, and their objects."""
-    rows = []
-    for place, each in enumerate(candidates.overlaps):
-        count = len(each.classes)
-        if not count:
-            continue
-        near = count + np.flatnonzero(each.masks[count:].max(axis=1) >= ENOUGH)
-        items = each.masks[near].argmax(axis=1)
-        rows.append(np.stack([np.full(len(near), place), near, items, each.classes[items] - 1], axis=1))
-    every = np.concatenate(rows) if rows else np.zeros((0, 4), np.int64)
-    every = every[random.permutation(len(every))]
-    kept = [every[every[:, 3] == kind][:_MOST] for kind in np.unique(every[:, 3])]
-    chosen = np.concatenate(kept) if kept else every
-    chosen = chosen[np.argsort(chosen[:, 0], kind="stable")]
+    chosen = near_objects(candidates.overlaps, "region", ENOUGH, _MOST, random)
     given, targets = [], []
     places = np.unique(chosen[:, 0])
     for place in progress(places.tolist(), len(places), "masks of objects"):
@@ -130,7 +118,7 @@ def _lessons(
         place=chosen[:, 0],
         row=chosen[:, 1],
         item=chosen[:, 2],
-        kind=chosen[:, 3],
+        kind=chosen[:, 3] - 1,
         features=np.concatenate(given) if given else np.zeros((0, 0), np.float32),
         targets=np.array(targets, bool).reshape(-1, CELLS**2),
     )

@@ -11,16 +11,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
+from memory import skip_without_memory_for_onnx
 from truths import check_objects, image
 
 import kseg
 from kseg.models import create, names
 
 SIZE = (128, 160)
-# Bytes of memory per weight that tf2onnx and TensorFlow's freezing take, and what the process takes besides.
-ONNX_BYTES, OWN_BYTES = 85, 3e9
 # Random networks are unsure: rounding turns the order of a few boxes, and what they suppress.
 FOUND_BY_BOTH = 0.9
 
@@ -74,10 +72,8 @@ def test_default_objects_after_export(
     pytest.importorskip({"tflite": "ai_edge_litert", "onnx": "onnxruntime"}[target])
     import deploy
 
-    needed = ONNX_BYTES * network.count_params() + OWN_BYTES
-    free = psutil.virtual_memory().available
-    if target == "onnx" and free < needed:
-        pytest.skip(f"{needed / 1e9:.0f} GB of memory are needed, {free / 1e9:.0f} GB are free")
+    if target == "onnx":
+        skip_without_memory_for_onnx(network)
     path = tmp_path / f"model.{target}"
     deploy.export(network, path, size=SIZE, verify=False)
     runtime = deploy.load(path)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
 import pytest
+from memory import skip_without_memory_for_onnx
 
 import kseg
 from kseg.data import Sample, preprocess
@@ -26,9 +26,6 @@ INT8_ERROR = 0.15
 # Pooling switches jump where two values of a window are nearly equal, and with random weights many are: 0.38,
 # with `unpooling="fixed"` 0.04. (Trained, both keep their mIoU: recipes/lecture/results/exports.json.)
 INT8_ERROR_OF_SWITCHES = 0.5
-# Bytes of memory per weight that tf2onnx and TensorFlow's freezing take, and what the process takes besides.
-# Measured: FCN-AlexNet 6.0 GB, FCN-8s 11.8 GB.
-ONNX_BYTES, OWN_BYTES = 85, 1.5e9
 
 pytestmark = pytest.mark.slow
 
@@ -126,10 +123,7 @@ def test_onnx(network: keras.Model, picture: np.ndarray, expected: np.ndarray, t
     pytest.importorskip("onnxruntime")
     import deploy
 
-    needed = ONNX_BYTES * network.count_params() + OWN_BYTES
-    free = psutil.virtual_memory().available
-    if free < needed:
-        pytest.skip(f"{needed / 1e9:.0f} GB of memory are needed, {free / 1e9:.0f} GB are free")
+    skip_without_memory_for_onnx(network)
     path = tmp_path / "model.onnx"
     deploy.export(network, path, size=SIZE, verify=False)
     assert _error(_answer(path, picture), expected) < 1e-3

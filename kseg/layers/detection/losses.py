@@ -103,7 +103,7 @@ class RPNLosses(keras.layers.Layer):
             whole = inside(anchors, *ops.shape(image)[1:3])
             # Without an area they are no object's best.
             candidates = anchors * ops.cast(whole, "float32")[..., None]
-        labels, index, _ = match(
+        labels, index, overlap = match(
             candidates, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
         )
         if image is not None:
@@ -120,7 +120,9 @@ class RPNLosses(keras.layers.Layer):
         wanted = encode(take(true_boxes, take(index, chosen)), own)
         error = ops.sum(smooth_l1(take(numbers, chosen) - ops.stop_gradient(wanted), self.sigma), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
-        return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+        # One of `also` may be positive and overlap no object: it has no box to learn.
+        boxed = positive * ops.cast(take(overlap, chosen) > 0, "float32")
+        return _mean(entropy, drawn), ops.sum(error * boxed, axis=1) / count
 
 
 @keras.saving.register_keras_serializable(package="kseg")

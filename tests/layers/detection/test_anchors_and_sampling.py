@@ -178,6 +178,9 @@ def test_anchors_of_drawn_boxes_are_learned_as_the_boxes_are() -> None:
     assert float(found[0]) == pytest.approx((softplus(-1) + softplus(-8) + softplus(-2)) / 3, abs=1e-5)
     assert float(plain_box[0]) == 0
     assert float(box[0]) > 0
+    # The second overlaps no object: positive or not, it has no box to learn.
+    _, box = RPNLosses(4)(logits, numbers, anchors, true, one, none, image, (others[:, 2:], positive[:, 2:]))
+    assert float(box[0]) == 0
 
 
 def test_drawn_boxes_tell_their_anchors() -> None:

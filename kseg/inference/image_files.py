@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kseg import tasks
 from kseg.checks import check_choice
 from kseg.data.pictures import listing
 from kseg.data.pictures.images import IMAGE_SUFFIXES, read_image
-from kseg.errors import DataError
+from kseg.errors import DataError, UsageError
 from kseg.files import resolved
 from kseg.progress import Progress, Say, silent
 from kseg.text import printable
@@ -40,16 +41,23 @@ def predict_files(
     Returns:
         An entry for each image that was written (`image`, `id`, `height`, `width`, a path by kind, and what
         the task says: `shares` of the classes), and one for each that was not (`image`, `error`).
+
+    Raises:
+        UsageError: if a kind is unknown, or a picture would be written over one of the images. Nothing is
+            written then.
     """
     known = tasks.find(predictor.spec.task).part("pictures").KINDS
     for kind in kinds:
         check_choice("kinds", kind, tuple(known))
+    names = unique_names(paths)
+    targets = [{kind: out / f"{name}{known[kind]}" for kind in kinds} for name in names]
+    _check_targets(paths, targets)
     written: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    named = zip(paths, unique_names(paths), strict=True)
-    for path, name in (progress or silent)(named, len(paths), "predicting"):
+    named = zip(paths, names, targets, strict=True)
+    for path, name, own in (progress or silent)(named, len(paths), "predicting"):
         try:
-            written.append(_predict_one(predictor, path, out, name, kinds))
+            written.append(_predict_one(predictor, path, name, own))
             continue
         except DataError as error:
             reason = str(error)
@@ -63,7 +71,28 @@ def predict_files(
     return written, failed
 
 
-def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequence[str]) -> dict[str, Any]:
+def _check_targets(paths: Sequence[Path], targets: Sequence[Mapping[str, Path]]) -> None:
+    """Refuse to write over an image that is read, by whatever name: a link, or in other case."""
+    inputs = {found: path for path in paths if (found := _identity(path)) is not None}
+    for path, own in zip(paths, targets, strict=True):
+        for kind, target in own.items():
+            if (found := _identity(target)) in inputs:
+                raise UsageError(
+                    f"The {kind} of '{printable(path)}' would be written over '{printable(inputs[found])}', "
+                    "which is one of the images to predict. Give an --out elsewhere"
+                )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what is the same of all names of a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _predict_one(predictor: Any, path: Path, name: str, targets: Mapping[str, Path]) -> dict[str, Any]:
     image = read_image(path)
     spec = predictor.spec
     pictures = tasks.find(spec.task).part("pictures")
@@ -74,8 +103,7 @@ def _predict_one(predictor: Any, path: Path, out: Path, name: str, kinds: Sequen
         "height": image.shape[0],
         "width": image.shape[1],
     }
-    for kind in kinds:
-        target = out / f"{name}{pictures.KINDS[kind]}"
+    for kind, target in targets.items():
         try:
             pictures.write(kind, target, image, prediction, spec)
         except DataError as error:

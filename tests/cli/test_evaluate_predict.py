@@ -254,6 +254,32 @@ def test_predict_leaves_its_own_pictures_out(model: Path, tmp_path: Path) -> Non
     assert find_images([str(tmp_path), str(tmp_path / "a.png")], out) == [tmp_path / "a.png"]
 
 
+def test_predict_never_writes_over_an_image_that_it_reads(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {tmp_path / name: photo((8, size)) for size, name in enumerate(("a.png", "a_mask.png"), start=8)}
+    for path, image in own.items():
+        Image.fromarray(image).save(path)
+    before = {path: path.read_bytes() for path in own}
+    command = ["predict", str(model), str(tmp_path), "--out", str(tmp_path), "--write"]
+    assert main([*command, "color,mask"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"The mask of '{tmp_path / 'a.png'}' would be written over '{tmp_path / 'a_mask.png'}'" in said
+    assert "--out elsewhere" in said
+    # Nothing at all was written, and a second run cannot eat the pictures of the first.
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "a_mask.png").unlink()
+    assert main([*command, "mask"]) == 0
+    assert main([*command, "mask"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a_mask.png"]
+    # By another name of the same file.
+    link = tmp_path / "other" / "b.png"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "a_mask.png")
+    assert main(["predict", str(model), str(tmp_path / "a.png"), str(link), *command[3:], "mask"]) == 2
+
+
 def test_predict_refuses_missing_and_empty_sources(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

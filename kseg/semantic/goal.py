@@ -41,7 +41,8 @@ class SemanticGoal:
         _require(conditions.of_classes(spec))
         masks = masks_of(samples)
         seen = survey(masks, spec)
-        _require(conditions.of_training(seen.counts, spec, split))
+        pasted = bool(spec.data.get("instances"))
+        _require(conditions.of_training(seen.counts, spec, split, pasted=pasted))
         config = self._config
         unasked = config.class_weights == "none" or (config.balanced and config.on_patches)
         if unasked or seen.counts.images == len(masks):

@@ -124,6 +124,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], bool]] = {
     "void is a class": (_classes(classes=["a", "b", "c"], void_id=0), False),
     "instances": (_instances([SQUARE]), True),
     "instances of nothing": (_instances([]), False),
+    "crowds only": (_instances([{**SQUARE, "iscrowd": 1}]), False),
     "a box only": (_instances([SQUARE, {**SQUARE, "id": 2, "segmentation": []}]), False),
     "a polygon of two points": (
         _instances([SQUARE, {**SQUARE, "id": 2, "segmentation": [[1, 1, 2, 2]]}]),
@@ -163,6 +164,8 @@ def test_check_data_says_what_train_does(oddity: str, tmp_path: Path, monkeypatc
     assert code == (started if fit else 2), said
     if not fit:
         assert len(said) == 1
+        # What repairs black and white masks is refused for a folder of instances.
+        assert "id_map" not in said[0] or (root / "labels").is_dir()
         assert not (tmp_path / "run").exists()
 
 

@@ -53,8 +53,17 @@ def of_classes(spec: Spec) -> Condition | None:
     )
 
 
-def of_training(counts: ClassCounts, spec: Spec, split: str = TRAIN) -> Condition | None:
-    """Return what is wrong with the pixels of the split that is trained on; void teaches nothing."""
+def of_training(
+    counts: ClassCounts, spec: Spec, split: str = TRAIN, *, pasted: bool = False
+) -> Condition | None:
+    """Return what is wrong with the pixels of the split that is trained on; void teaches nothing.
+
+    Args:
+        counts: of the split.
+        spec: of the data.
+        split: its name.
+        pasted: whether its pixels are those of instances, whose void is crowds.
+    """
     if not counts.valid:
         return of_void(split)
     present = np.flatnonzero(counts.pixels)
@@ -62,7 +71,9 @@ def of_training(counts: ClassCounts, spec: Spec, split: str = TRAIN) -> Conditio
         return None
     only, void = printable(spec.classes[int(present[0])], 80), counts.void_share()
     fix = "Add images that show the other classes"
-    if void:
+    if pasted and void and not present[0]:
+        fix = "All annotations are crowds, which are read as void: annotate single objects too (iscrowd: 0)"
+    elif void and not pasted:
         fix = f"White of black and white masks is read as void: id_map={{{spec.ignore_id}: 1}}"
     return Condition(
         "one_class", f"All valid pixels of split '{split}' are '{only}' ({void:.0%} of all are void)", fix

@@ -243,15 +243,18 @@ class Tally:
                     "teach nothing"
                 )
                 self.report.add("warning", "mostly_void", text, "Check `void_id` and the palette")
-            self._add_absent(name, counts)
+            self._add_absent(name, split)
 
-    def _add_absent(self, name: str, counts: ClassCounts) -> None:
+    def _add_absent(self, name: str, split: SplitReport) -> None:
         """Report classes that never occur in a split; one class alone in train teaches nothing."""
+        counts = split.counts
         absent = [printable(self.spec.classes[index]) for index in np.flatnonzero(counts.pixels == 0)]
         if not absent:
             return
         details = {"split": name, "classes": absent}
-        unmet = conditions.of_training(counts, self.spec) if name == conditions.TRAIN else None
+        unmet = None
+        if name == conditions.TRAIN:
+            unmet = conditions.of_training(counts, self.spec, pasted=bool(split.instances))
         if unmet is not None:
             self.report.add("error", unmet.code, unmet.text, unmet.fix, details=details)
             return

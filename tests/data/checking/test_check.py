@@ -300,6 +300,17 @@ def test_clean_coco_folder(coco):
         check(coco, id_map={1: 2})
 
 
+def test_crowds_alone_are_named_and_no_map_is_advised(coco):
+    def crowds(document):
+        for annotation in document["annotations"]:
+            annotation["iscrowd"] = 1
+
+    edit(coco / "instances_train.json", crowds)
+    finding = only(check(coco))
+    assert (finding.code, "id_map" in finding.fix) == ("one_class", False)
+    assert "All annotations are crowds" in finding.fix
+
+
 COCO_BREAKS = {
     "category_out_of_range": lambda d: d["annotations"][0].update(category_id=5),
     "unknown_image": lambda d: d["annotations"][0].update(image_id=55),

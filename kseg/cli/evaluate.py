@@ -12,6 +12,8 @@ from kseg.errors import GateError
 
 HELP = "score a model or an artefact on labelled images, at their original size"
 EXAMPLE = "kseg evaluate runs/fcn8s/model.keras --data DIR --split test --json"
+# The one gate by its first name, and by that of every task's score.
+GATE = ("--min-miou", "--min-score")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", metavar="FILE.json", help="also write the JSON to a file")
     parser.add_argument(
-        "--min-miou",
-        "--min-score",
+        *GATE,
         dest="min_score",
         type=parsers.points,
         metavar="POINTS",
@@ -74,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
         _print(result, said, look_options.around(predictor, result["options"]))
     score = 100 * result[task.headline]
     if args.min_score is not None and not score >= args.min_score:
-        raise GateError(f"{task.title} is {score:.2f}; --min-{task.headline} asks for {args.min_score:g}")
+        own = f"--min-{task.headline}"
+        option = own if own in GATE else GATE[-1]
+        raise GateError(f"{task.title} is {score:.2f}; {option} asks for {args.min_score:g}")
     if not args.json:
         closing_line(f"kseg predict {args.model} IMAGE_OR_DIR --out predictions")
     return 0

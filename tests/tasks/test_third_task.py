@@ -64,7 +64,9 @@ def test_evaluate_prints_what_the_row_says(run: Path, capsys: pytest.CaptureFixt
     assert "blue" in said
     assert "IoU" not in said
     assert main(["evaluate", model, "--data", DATA, "--min-score", "99.99"]) == 1
-    assert "closeness of the mean colour is" in capsys.readouterr().err
+    missed = capsys.readouterr().err
+    assert "closeness of the mean colour is" in missed
+    assert "; --min-score asks for 99.99" in missed
     assert main(["evaluate", model, "--data", DATA, "--flip"]) == 2
     assert "'mean-color' has no --flip" in capsys.readouterr().err
 

@@ -98,7 +98,8 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
     before = _open_run(run, config, lock)
     if before and before["status"] == "finished":
         say(f"{run} is finished ({before['result']['epochs']} epochs): nothing is left to resume")
-        return dict(before["result"])
+        # The folder may have been copied or moved since.
+        return {**before["result"], "model": os.fspath(run / record.MODEL)}
     trackers = tracking.wanted(config.track, config.tensorboard)
     ground = look(config, before, say)
     networks = Networks(config, ground)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,13 @@ def test_a_finished_run_is_not_trained_further(finished: Finished, folder: Path)
     assert train(config(folder, out, resume=True), lines.append) == result
     assert "nothing is left" in lines[0]
     assert (out / "model.keras").stat().st_mtime_ns == before
+
+
+def test_a_copied_run_names_its_own_model(finished: Finished, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    shutil.copytree(finished[0], out)
+    result = train(config(folder, out, resume=True), lambda line: None)
+    assert result == {**finished[1], "model": str(out / "model.keras")}
 
 
 def test_a_folder_in_use_is_refused(finished: Finished, folder: Path, tmp_path: Path) -> None:

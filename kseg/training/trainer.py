@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import sys
@@ -43,6 +44,9 @@ from kseg.training.starting_weights import begin
 from kseg.training.trials import Trial, settle
 from kseg.training.validation import scoring
 
+# The status of a run that an error ended; after any other one it can go on.
+_ENDS: dict[type[Exception], str] = {TrainingDivergedError: "diverged", OutOfMemoryError: "out of memory"}
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -56,6 +60,15 @@ class _Job:
     compiled: Compiled
     trackers: list[str]
     say: Say
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What goes along with a run from epoch to epoch, and over a checkpoint to the run that goes on."""
+
+    recorder: Recorder
+    saver: BestModel
+    watch: StopOnDivergence
 
 
 def train(config: TrainConfig, say: Say | None = None) -> dict[str, Any]:
@@ -121,14 +134,16 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
             f"encoder at {settled.encoder_rate:g} of the learning rate, as it starts pretrained "
             f"({config.weights}); other factors: --lr-multipliers"
         )
-    # From here on there is a run folder: every wrong argument was found before.
+    info = _new_record(config, settled, before, machine)
+    job = _Job(run, config, ground, settled, feeds, compiled, trackers, say)
+    kept = _kept(job, info)
+    # From here on there is a run folder: every wrong argument, and a bad checkpoint, was found before.
     if not _claim(run, lock, before):
         say(f"{run} cannot be locked on this file system: start no second training in it")
-    info = _start_record(run, config, settled, before, machine)
-    job = _Job(run, config, ground, settled, feeds, compiled, trackers, say)
+    record.write(run, info)
     try:
         trial = Trial(config, networks, settled, feeds)
-        result = trial.explained(lambda: _fit(job, info))
+        result = trial.explained(lambda: _fit(job, info, kept))
     except KeyboardInterrupt as interrupt:
         _finish_record(run, info, "interrupted")
         done = checkpoint.load(run)
@@ -136,11 +151,10 @@ def _train(config: TrainConfig, say: Say, lock: FolderLock) -> dict[str, Any]:
         raise Interrupted(
             f"interrupted after {epochs} finished epochs; go on with: kseg train --resume --out {run}"
         ) from interrupt
-    except TrainingDivergedError:
-        _finish_record(run, info, "diverged")
-        raise
-    except OutOfMemoryError:
-        _finish_record(run, info, "out of memory")
+    except Exception as error:
+        # What ended the run is what counts: a full disk may refuse the record too.
+        with contextlib.suppress(OSError):
+            _finish_record(run, info, _ENDS.get(type(error), "interrupted"))
         raise
     _finish_record(run, info, "finished", result)
     return result
@@ -182,9 +196,10 @@ def _claim(run: Path, lock: FolderLock, before: dict[str, Any] | None) -> bool:
     return locked
 
 
-def _start_record(
-    run: Path, config: TrainConfig, settled: Settled, before: dict[str, Any] | None, machine: Machine
+def _new_record(
+    config: TrainConfig, settled: Settled, before: dict[str, Any] | None, machine: Machine
 ) -> dict[str, Any]:
+    """Return what `run.json` will say of a run that begins or goes on."""
     info: dict[str, Any] = {
         "status": "running",
         "started": record.now(),
@@ -200,7 +215,6 @@ def _start_record(
         info["started"] = before["started"]
         info["tracking"] = before.get("tracking", {})
         info["resumed"] = [*before.get("resumed", []), record.now()]
-    record.write(run, info)
     return info
 
 
@@ -214,13 +228,11 @@ def _finish_record(
     record.write(run, info)
 
 
-def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
+def _fit(job: _Job, info: dict[str, Any], kept: _Kept) -> dict[str, Any]:
     config, settled, feeds, network = job.config, job.settled, job.feeds, job.compiled.network
-    average = AverageWeights(settled.ema, settled.average_every, network) if settled.ema else None
-    saver = BestModel(job.run, config, job.ground, settled, info, job.compiled, average)
+    recorder, saver, watch = kept.recorder, kept.saver, kept.watch
+    average = saver.average
     terminal = sys.stdout.isatty()
-    watch = StopOnDivergence(config.loss)
-    recorder = _recorder(job, saver, average, watch, None if terminal else job.say)
     callbacks: list[keras.callbacks.Callback] = [SetEpoch(feeds.batches), watch]
     callbacks += [average] if average else []
     plain = job.compiled.is_plain
@@ -263,11 +275,18 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _recorder(
-    job: _Job, saver: BestModel, average: AverageWeights | None, watch: StopOnDivergence, say: Say | None
-) -> Recorder:
-    """Return the recorder of a run; of one that is resumed, with what its checkpoint holds."""
-    config = job.config
+def _kept(job: _Job, info: dict[str, Any]) -> _Kept:
+    """Return what goes along with a run; of one that is resumed, with what its checkpoint holds.
+
+    Raises:
+        ArtefactError: if the checkpoint is damaged, or belongs to another network.
+    """
+    config, settled = job.config, job.settled
+    average = (
+        AverageWeights(settled.ema, settled.average_every, job.compiled.network) if settled.ema else None
+    )
+    saver = BestModel(job.run, config, job.ground, settled, info, job.compiled, average)
+    watch = StopOnDivergence(config.loss)
     recorder = Recorder(
         job.run,
         saver,
@@ -275,17 +294,17 @@ def _recorder(
         average=average,
         validated=job.feeds.validation is not None,
         patience=config.patience,
-        images=job.settled.images_per_epoch,
+        images=settled.images_per_epoch,
         examples=config.examples,
         watch=watch,
-        say=say,
+        say=None if sys.stdout.isatty() else job.say,
     )
     stored = checkpoint.load(job.run) if config.resume else None
     if stored is not None:
         meta, arrays = stored
         recorder.restore(meta, checkpoint.restore(job.compiled.form, arrays))
         job.say(f"resuming behind epoch {recorder.epochs_done} of {config.epochs}")
-    return recorder
+    return _Kept(recorder, saver, watch)
 
 
 def _result(job: _Job, recorder: Recorder) -> dict[str, Any]:

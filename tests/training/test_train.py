@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -18,10 +19,10 @@ import pytest
 from PIL import Image
 
 import kseg
-from kseg.errors import DataError, UsageError
+from kseg.errors import ArtefactError, DataError, UsageError
 from kseg.interrupts import Interrupted
 from kseg.metrics import near_chance
-from kseg.training import TrainConfig, checkpoint, train
+from kseg.training import TrainConfig, checkpoint, train, trainer
 
 Finished = tuple[Path, dict, list[str]]
 SPLITS = {"train": 12, "val": 4}
@@ -303,6 +304,43 @@ def test_ctrl_c_leaves_whole_files_and_says_how_to_go_on(interrupted: tuple[Path
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert kseg.load(out / "model.keras").spec.classes == ("a", "b", "c")
     assert [entry for entry in out.rglob("*") if entry.name.startswith(".kseg-")] == []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_refused_checkpoint_leaves_the_run_as_it_was(
+    kept: int, interrupted: tuple[Path, Path, list[str]], tmp_path: Path
+) -> None:
+    data, run, _ = interrupted
+    out = tmp_path / "cut"
+    shutil.copytree(run, out)
+    os.truncate(out / checkpoint.FILE, kept)
+    before = contents(out)
+    with pytest.raises(ArtefactError, match="Start again with another run folder"):
+        train(config(data, out, resume=True), lambda line: None)
+    assert contents(out) == before
+
+
+def test_no_error_leaves_a_run_that_says_it_is_running(
+    interrupted: tuple[Path, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run, _ = interrupted
+    out = tmp_path / "full"
+    shutil.copytree(run, out)
+    statuses: list[str] = []
+
+    def full(*arguments: object) -> None:
+        statuses.append(json.loads((out / "run.json").read_text())["status"])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer, "_fit", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(config(data, out, resume=True), lambda line: None)
+    statuses.append(json.loads((out / "run.json").read_text())["status"])
+    assert statuses == ["running", "interrupted"]
 
 
 def test_resuming_on_changed_data_is_refused(interrupted: tuple[Path, Path, list[str]]) -> None:

@@ -229,6 +229,40 @@ def _filled(
     return filled
 
 
+def altered(
+    name: str, given: Mapping[str, Any], kept: Mapping[str, Any], left_open: Sequence[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Return the arguments in which `kept` is not what `given` has become.
+
+    Args:
+        name: registered name.
+        given: by the caller, JSON values.
+        kept: in a record, as `from_file` returns it. What `named` writes out may be anything in it where
+            `given` leaves it open.
+        left_open: further arguments that are settled where `given` has none.
+
+    Returns:
+        Name -> (kept, given).
+    """
+    entry = _ENTRIES[name]
+    base, own = (_base({**entry.parameters, **values}) for values in (kept, given))
+    inner = _KEYS.get(_key(base[0])) if base else None
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in {**kept, **given}:
+        if (key in entry.before and key not in given) or (key in left_open and given.get(key) is None):
+            continue
+        default = entry.parameters.get(key)
+        default = list(default) if isinstance(default, tuple) else default
+        pair = kept.get(key, default), given.get(key, default)
+        if key == "base_args" and base and own and inner:
+            differs = bool(altered(inner, own[1], base[1]))
+        else:
+            differs = pair[0] != pair[1]
+        if differs:
+            found[key] = pair
+    return found
+
+
 def _base(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
     """Return name and arguments of the network that one over another has as its base."""
     name, given = arguments.get("base"), arguments.get("base_args") or {}

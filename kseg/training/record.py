@@ -61,6 +61,8 @@ class Resolved(records.Record, frozen=True):
 
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"]
     precision_reason: records.Text
+    architecture: records.Text | None = None
+    arguments: dict[str, Any] | None = None
     normalization: Normalization | None = None
     # Records of 0.1 have none of these.
     jit_compile: bool | Literal["auto"] = False

@@ -16,10 +16,11 @@ from kseg.data.batches.targets import needs_instances
 from kseg.data.checking import conditions
 from kseg.errors import DataError, UsageError, did_you_mean
 from kseg.models.forms import PatchForm, patch_form
-from kseg.models.registry import untrained
+from kseg.models.registry import altered, from_file, untrained
 from kseg.models.shapes import shapes_only
 from kseg.progress import Say
 from kseg.spec import Spec
+from kseg.text import printable
 from kseg.training.batch_size import START
 from kseg.training.config import AUTO, TrainConfig
 from kseg.training.feeds import Feeds, training_samples
@@ -27,6 +28,7 @@ from kseg.training.goal import Goal, goal_of
 from kseg.training.limits import Size, check_step
 from kseg.training.precision import LEAST_STEPS
 from kseg.training.starting_weights import (
+    TOLD,
     settle_encoder_rate,
     settle_normalization,
     settle_versions,
@@ -240,6 +242,7 @@ def look(config: TrainConfig, before: Mapping[str, Any] | None, say: Say) -> Gro
     source.check_split(config.train_split)
     _check_same_data(source, before)
     name, arguments = model_arguments(config, source.spec.num_classes)
+    _check_same_network(config, name, arguments, before)
     arguments = settle_versions(name, arguments, config, before)
     entry = models.describe(name)
     task = tasks.find(entry.task)
@@ -335,6 +338,30 @@ def _check_same_data(source: Any, before: Mapping[str, Any] | None) -> None:
     raise DataError(
         f"The data in '{source.name}' changed since this run was started (fingerprint {source.fingerprint}, "
         f"then {before['data']['fingerprint']}). Restore it, or start anew with another --out"
+    )
+
+
+def _check_same_network(
+    config: TrainConfig, name: str, arguments: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> None:
+    """Refuse to resume a run whose record says two things: it would go on with `resolved` in silence."""
+    if before is None:
+        return
+    resolved = before["resolved"]
+    built = resolved.get("architecture") or name
+    changed = {"model": (built, name)}
+    if built == name:
+        kept = from_file(name, resolved.get("arguments") or {})
+        changed = altered(name, json.loads(json.dumps(arguments)), kept, TOLD)
+    if not changed:
+        return
+    said = "; ".join(
+        f"{printable(key, 60)}: {printable(repr(kept), 60)} -> {printable(repr(given), 60)}"
+        for key, (kept, given) in changed.items()
+    )
+    raise UsageError(
+        f"In run.json of '{config.out}' the `arguments` are not those that the network was built with, which "
+        f"`resolved` keeps ({said}). Put them back, or start anew with another --out"
     )
 
 

@@ -20,6 +20,8 @@ from kseg.spec import Normalization
 from kseg.training.config import ENCODER_RATE, TrainConfig
 
 ADAPT_IMAGES = 64
+# Arguments of a network that undoes the normalisation itself, which is told which one it is.
+TOLD = ("std", "normalization")
 
 
 def settle_normalization(
@@ -88,8 +90,8 @@ def tell_network(entry: Entry, arguments: dict[str, Any], normalization: Normali
     """Tell a network that undoes the normalisation which one it is, unless it knows; changes `arguments`."""
     if normalization == Normalization():
         return
-    told = {"std": list(normalization.std), "normalization": dataclasses.asdict(normalization)}
-    for name, value in told.items():
+    values = (list(normalization.std), dataclasses.asdict(normalization))
+    for name, value in zip(TOLD, values, strict=True):
         if name in entry.parameters and arguments.get(name) is None:
             arguments[name] = value
 

@@ -9,7 +9,7 @@ import pytest
 
 from kseg.errors import UsageError
 from kseg.models import create, describe, names, resolve
-from kseg.models.registry import unions, untrained
+from kseg.models.registry import altered, unions, untrained
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,31 @@ def test_what_only_chooses_a_view_is_known_of_the_network_below_too() -> None:
         assert unions(name, arguments) == ([0, 1, 1], 2)
     for name in (*names(), "no such network"):
         assert (untrained(name, {}), unions(name, {})) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept", "found"),
+    [
+        ("UNet", {"width": 0.5}, {"width": 0.5}, []),
+        ("UNet", {"width": "a"}, {"width": 0.5}, ["width"]),
+        ("UNet", {}, {"width": 0.5}, ["width"]),
+        ("UNet", {"depth": 4, "width": 1}, {"width": 1.0}, []),
+        # What an old file means, what a network is told: open, until it is given.
+        ("LRASPP", {}, {"variant": "late"}, []),
+        ("LRASPP", {"variant": "early"}, {"variant": "late"}, ["variant"]),
+        ("LRASPP", {"std": None}, {"std": [1, 2, 3]}, []),
+        ("LRASPP", {"std": [1, 2, 4]}, {"std": [1, 2, 3]}, ["std"]),
+        ("CRFRNN", {"base": "lraspp"}, {"base": "lraspp", "base_args": {"variant": "late"}}, []),
+        (
+            "CRFRNN",
+            {"base": "lraspp", "base_args": {"width": 2}},
+            {"base": "lraspp", "base_args": {"variant": "late", "width": 1}},
+            ["base_args"],
+        ),
+        ("CRFRNN", {"base_args": 5}, {"base_args": {"width": 1}}, ["base_args"]),
+    ],
+)
+def test_arguments_that_did_not_become_what_a_record_keeps(
+    name: str, given: dict[str, Any], kept: dict[str, Any], found: list[str]
+) -> None:
+    assert list(altered(name, given, kept, ("std",))) == found

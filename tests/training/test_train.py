@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 import kseg
+from kseg.cli.main import main
 from kseg.errors import ArtefactError, DataError, UsageError
 from kseg.interrupts import Interrupted
 from kseg.metrics import near_chance
@@ -321,6 +322,29 @@ def test_a_refused_checkpoint_leaves_the_run_as_it_was(
     before = contents(out)
     with pytest.raises(ArtefactError, match="Start again with another run folder"):
         train(config(data, out, resume=True), lambda line: None)
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    "model_args",
+    [{"width": "a", "depth": 2, "dropout": 0.2}, {"width": 0.125, "depth": 2, "dropout": 0.2}, {"depth": 2}],
+)
+def test_a_record_that_contradicts_itself_is_not_resumed(
+    model_args: dict[str, object],
+    interrupted: tuple[Path, Path, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "edited"
+    shutil.copytree(interrupted[1], out)
+    record = json.loads((out / "run.json").read_text())
+    record["arguments"] |= {"model_args": model_args, "epochs": 2}
+    (out / "run.json").write_text(json.dumps(record))
+    before = contents(out)
+    assert main(["train", "--resume", "--out", str(out)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "`resolved` keeps (width: 0.0625 -> " in said[0]
     assert contents(out) == before
 
 

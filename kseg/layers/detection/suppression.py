@@ -12,6 +12,9 @@ from kseg.errors import UsageError
 from kseg.layers.detection.boxes import overlaps
 from kseg.layers.detection.rows import filled_up, take
 
+# All pairs of the boxes of an image are compared: 400 MB of numbers.
+MOST_BOXES = 10_000
+
 
 def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | None = None) -> Any:
     """Return which boxes greedy suppression keeps, for boxes that are sorted by falling score.

@@ -196,8 +196,10 @@ def _bounds(found: Any, around: Any, otherwise: Any) -> Any:
         reached = ops.max(found, axis=3 - axis) >= INSIDE
         low = ops.min(ops.where(reached, places, float(size)), axis=-1)
         high = ops.max(ops.where(reached, places + 1, 0.0), axis=-1)
-        step = (around[..., axis + 2] - around[..., axis]) / size
-        lows.append(around[..., axis] + low * step)
-        highs.append(around[..., axis] + high * step)
+        start, end = around[..., axis], around[..., axis + 2]
+        step = (end - start) / size
+        lows.append(start + low * step)
+        # The sum of all steps may be rounded to behind the grid, and so to outside of the image.
+        highs.append(ops.minimum(start + high * step, end))
     there = ops.max(found, axis=(2, 3)) >= INSIDE
     return ops.where(there[..., None], ops.stack([*lows, *highs], axis=-1), otherwise)

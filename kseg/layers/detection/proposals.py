@@ -10,7 +10,7 @@ from keras import ops
 
 from kseg.layers.detection.boxes import STANDARD_DEVIATIONS, clip, decode, moved, sides
 from kseg.layers.detection.rows import filled_up, take
-from kseg.layers.detection.suppression import suppressed
+from kseg.layers.detection.suppression import kept, suppressed
 
 
 def _best(scores: Any, count: int, *values: Any) -> tuple[Any, ...]:
@@ -63,8 +63,8 @@ class Proposals(keras.layers.Layer):
         self, image: Any, logits: Sequence[Any], numbers: Sequence[Any], anchors: Sequence[Any]
     ) -> tuple[Any, Any]:
         batch, height, width, _ = ops.shape(image)
-        boxes, scores, levels = [], [], []
-        for level, (logit, number, anchor) in enumerate(zip(logits, numbers, anchors, strict=True)):
+        boxes, scores = [], []
+        for logit, number, anchor in zip(logits, numbers, anchors, strict=True):
             score = ops.sigmoid(ops.stop_gradient(logit))
             every = ops.broadcast_to(anchor, (batch, *ops.shape(anchor)[1:]))
             score, number, own = _best(score, self.before, number, every)
@@ -72,10 +72,12 @@ class Proposals(keras.layers.Layer):
             large = ops.logical_and(*(side >= self.least_side for side in sides(box)))
             scores.append(ops.where(large, score, -1.0))
             boxes.append(box)
-            levels.append(ops.zeros_like(score) + level)
-        every, score, level = (ops.concatenate(parts, axis=1) for parts in (boxes, scores, levels))
-        indices, real = suppressed(every, score, level, self.threshold, self.keep, steps=self.steps)
-        found = take(every, indices)
+        # Level by level: fewer pairs than between all boxes, and no list is sorted that TensorRT finds too long.
+        score = ops.stack(scores, axis=1)
+        stays = kept(ops.stack(boxes, axis=1), score, None, self.threshold, self.steps)
+        score = ops.reshape(ops.where(stays > 0, score, -1.0), (batch, -1))
+        score, found = _best(score, self.keep, ops.concatenate(boxes, axis=1))
+        real = ops.cast(score > 0, "float32")
         return found * real[..., None], real
 
     def get_config(self) -> dict[str, Any]:

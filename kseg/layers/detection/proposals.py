@@ -72,7 +72,7 @@ class Proposals(keras.layers.Layer):
             large = ops.logical_and(*(side >= self.least_side for side in sides(box)))
             scores.append(ops.where(large, score, -1.0))
             boxes.append(box)
-        # Level by level: fewer pairs than between all boxes, and no list is sorted that TensorRT finds too long.
+        # Level by level: fewer pairs than between all boxes, and no sort of more than TensorRT's 3,840.
         score = ops.stack(scores, axis=1)
         stays = kept(ops.stack(boxes, axis=1), score, None, self.threshold, self.steps)
         score = ops.reshape(ops.where(stays > 0, score, -1.0), (batch, -1))

@@ -162,9 +162,8 @@ class MaskVoting(keras.layers.Layer):
         around = ops.concatenate([ops.min(votes[..., :2], axis=2), ops.max(votes[..., 2:], axis=2)], axis=-1)
         tight = _bounds(_average(*given, around, 3 * side), around, boxes)
         found = _average(*given, tight, side)
-        stretched = ops.where(
-            found < INSIDE, found * (0.5 / INSIDE), 0.5 + (found - INSIDE) * (0.5 / (1 - INSIDE))
-        )
+        above = ops.minimum(0.5 + (found - INSIDE) * (0.5 / (1 - INSIDE)), 1.0)  # weights add up to about 1
+        stretched = ops.where(found < INSIDE, found * (0.5 / INSIDE), above)
         shown = ops.cast(scores > 0, "float32")
         return tight * shown[..., None], stretched * shown[..., None, None]
 

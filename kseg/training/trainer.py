@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from kseg.data.batches.feeding import fed
 from kseg.errors import UsageError
 from kseg.interrupts import DeferredInterrupt, Interrupted
 from kseg.locks import FILE as LOCK
@@ -239,8 +240,8 @@ def _fit(job: _Job, info: dict[str, Any]) -> dict[str, Any]:
                 callbacks.append(ValidateNetwork(score, epochs, average, interrupt.check))
             callbacks += [Anneal(network, config.epochs), recorder]
             job.compiled.form.fit(
-                job.compiled.feed(feeds.batches),
-                validation_data=feeds.validation if plain else None,
+                fed(job.compiled.feed(feeds.batches)),
+                validation_data=fed(feeds.validation) if plain and feeds.validation else None,
                 validation_freq=settled.validated_epochs,
                 shuffle=False,  # the batches shuffle by seed and epoch
                 epochs=config.epochs,

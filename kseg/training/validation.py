@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from kseg.data.batches.feeding import fed
 from kseg.inference.evaluate import evaluate
 from kseg.inference.keras_runtime import KerasRuntime
 from kseg.training.compiled import Compiled, evaluation
@@ -28,9 +29,10 @@ def scoring(compiled: Compiled, ground: Ground, settled: Settled, validation: An
         validation: batches of the held-out samples.
     """
     if not compiled.losses_inside:
-        return lambda: _by_batches(compiled.network, validation)
+        plain = fed(validation)
+        return lambda: _by_batches(compiled.network, plain)
     by_scorer = _by_scorer(compiled.network, ground, settled)
-    truth = compiled.feed(validation)
+    truth = fed(compiled.feed(validation))
     return lambda: {**_by_batches(compiled.form, truth), **by_scorer()}
 
 
@@ -41,7 +43,7 @@ def score_once(
     if losses_inside:
         return _by_scorer(network, ground, settled)()
     network.compile(**evaluation(ground.goal, settled))
-    return _by_batches(network, validation)
+    return _by_batches(network, fed(validation))
 
 
 def _by_batches(model: keras.Model, batches: Any) -> Scores:

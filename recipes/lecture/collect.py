@@ -172,6 +172,15 @@ CLAIMS = {
         OBJECTS,
         "nuclei val",
     ),
+    "trunks": Claim(
+        "A pretrained trunk where images are few",
+        {
+            "from scratch": "trunks/seed{seed}/scratch/val.json",
+            "ImageNet's trunk": "trunks/seed{seed}/pretrained/val.json",
+        },
+        OBJECTS,
+        "coco_mini val",
+    ),
     "overfit": Claim(
         "Sixteen images by heart",
         {
@@ -196,6 +205,7 @@ def read(path: Path, runs: Path, names: Iterable[str]) -> dict[str, Any]:
         "options": scores["options"],
         "model": arguments["model"],
         "model_args": arguments["model_args"],
+        **{name: arguments[name] for name in ("encoder", "weights", "limit") if arguments[name] is not None},
         "epochs": run["result"]["epochs"],
         "training_seconds": round(run["result"]["seconds"]),
         "seed": arguments["seed"],

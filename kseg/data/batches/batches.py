@@ -12,6 +12,7 @@ import cv2
 import keras
 import numpy as np
 
+from kseg.data.batches.feeding import AHEAD, untuned
 from kseg.data.batches.targets import Encode, Stack, needs_instances, parts, semantic_target
 from kseg.data.cache.memory import CacheMode, DecodedCache
 from kseg.data.ids import check_ids
@@ -26,8 +27,6 @@ from kseg.spec import Normalization, Spec
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-_AHEAD = 2
 
 
 def _single_threaded_opencv() -> None:
@@ -199,8 +198,8 @@ class Batches(keras.utils.PyDataset):
         index %= len(self)
         with self._lock:
             job = self._pending.pop(index, None) or self._start(self.epoch, index, not self._checked)
-            for later in range(index + 1, min(index + 1 + _AHEAD, len(self))):
-                if later not in self._pending and len(self._pending) < _AHEAD:
+            for later in range(index + 1, min(index + 1 + AHEAD, len(self))):
+                if later not in self._pending and len(self._pending) < AHEAD:
                     self._pending[later] = self._start(self.epoch, later)
         result = job.result()
         self._checked = True
@@ -299,4 +298,4 @@ class Batches(keras.utils.PyDataset):
         signature = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
         data = tf.data.Dataset.from_generator(positions, output_signature=signature)
         data = data.apply(tf.data.experimental.assert_cardinality(len(self)))
-        return data.map(batch_of, num_parallel_calls=_AHEAD).prefetch(_AHEAD)
+        return untuned(data.map(batch_of, num_parallel_calls=AHEAD).prefetch(AHEAD))

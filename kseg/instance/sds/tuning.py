@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kseg.data.batches.feeding import fed
 from kseg.instance.sds.batches import RegionBatches
 from kseg.instance.sds.outputs import LOGITS
 from kseg.models import transfer
@@ -87,7 +88,7 @@ def tune(
         jit_compile=jit_compile(),
     )
     seen = network.fit(
-        batches,
+        fed(batches),
         epochs=epochs,
         shuffle=False,  # the batches shuffle by seed and epoch
         verbose=0,

@@ -81,7 +81,7 @@ def decode(numbers: Any, anchors: Any, deviations: Sequence[float] = (1.0, 1.0, 
     )
 
 
-def clipped_gradient(values: Any, limit: float) -> Any:
+def clipped_gradient(values: Any, limit: Any) -> Any:
     """Return the values; each number of their gradient is cut to -limit..limit."""
 
     @ops.custom_gradient
@@ -106,14 +106,16 @@ def moved(
 
     Args:
         gradient: None: no gradient passes. Otherwise it passes to boxes and numbers, but not to the numbers
-            of a box that the image cuts, before or after; each of theirs is cut to `-gradient..gradient`.
+            of a box that the image cuts, before or after; each of theirs is cut to `-gradient..gradient`, of
+            the loss of its own image: `fit` learns from the mean of the images.
     """
     still, given = ops.stop_gradient(numbers), ops.stop_gradient(boxes)
     found = decode(still, given, deviations)
     if gradient is None:
         return clip(found, height, width)
     uncut = ops.logical_and(inside(given, height, width), inside(found, height, width))
-    numbers = ops.where(uncut[..., None], clipped_gradient(numbers, gradient), still)
+    limit = gradient / ops.cast(ops.shape(numbers)[0], "float32")
+    numbers = ops.where(uncut[..., None], clipped_gradient(numbers, limit), still)
     return clip(decode(numbers, boxes, deviations), height, width)
 
 

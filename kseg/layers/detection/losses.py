@@ -24,6 +24,26 @@ def _mean(values: Any, weights: Any) -> Any:
     return ops.sum(values * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
 
+def _with_others(
+    chosen: Any, positive: Any, drawn: Any, may: Any, others: Any, are_positive: Any
+) -> tuple[Any, Any, Any]:
+    """Return what was drawn `(B, S)` and the others `(B, N)`; what is both is what the others say.
+
+    `may` `(B, K)` is 1 where an anchor may be learned; others below 0 are none.
+    """
+    there = ops.cast(others >= 0, "int32")
+    others = ops.maximum(others, 0)
+    there = there * take(may, others)
+    same = ops.logical_and(ops.equal(chosen[:, :, None], others[:, None]), there[:, None] > 0)
+    drawn = drawn * (1 - ops.cast(ops.any(same, axis=-1), "float32"))
+    there = ops.cast(there, "float32")
+    return (
+        ops.concatenate([chosen, others], axis=1),
+        ops.concatenate([positive * drawn, are_positive * there], axis=1),
+        ops.concatenate([drawn, there], axis=1),
+    )
+
+
 def _class_entropy(logits: Any, index: Any, positive: Any, true_classes: Any) -> tuple[Any, Any]:
     """Return the classes of boxes, background where they are not positive, and their losses, `(B, S)`."""
     classes = take(ops.cast(true_classes, "int32"), index) * ops.cast(positive, "int32")
@@ -46,6 +66,8 @@ class RPNLosses(keras.layers.Layer):
         The loss of the classes and that of the boxes, float32 `(B,)` each; for logits `(B, K)`, numbers `(B,
         K, 4)`, anchors `(1, K, 4)`, true boxes `(B, M, 4)`, and which of these are objects and which crowds,
         `(B, M)` each. If the image `(B, H, W, C)` is given too, nothing is learned of anchors that it cuts.
+        `also`: anchors `(B, S)` that are learned beside those drawn, -1 for none, and as what: `positive`
+        `(B, S)` (the release of MNC: those whose boxes the heads learn from, as what the heads do).
     """
 
     def __init__(
@@ -74,25 +96,33 @@ class RPNLosses(keras.layers.Layer):
         real: Any,
         crowd: Any,
         image: Any = None,
+        also: tuple[Any, Any] | None = None,
     ) -> tuple[Any, Any]:
         candidates = anchors
         if image is not None:
             whole = inside(anchors, *ops.shape(image)[1:3])
             # Without an area they are no object's best.
             candidates = anchors * ops.cast(whole, "float32")[..., None]
-        labels, index, _ = match(
+        labels, index, overlap = match(
             candidates, true_boxes, real, high=self.high, low=self.low, best_of_each=True, crowd=crowd
         )
         if image is not None:
             labels = ops.where(whole, labels, NEITHER)
         chosen, drawn = self.draw(labels)
         positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
+        if also is not None:
+            may = (
+                ops.ones_like(labels) if image is None else ops.zeros_like(labels) + ops.cast(whole, "int32")
+            )
+            chosen, positive, drawn = _with_others(chosen, positive, drawn, may, *also)
         entropy = ops.binary_crossentropy(positive, take(logits, chosen), from_logits=True)
         own = take(ops.broadcast_to(anchors, (ops.shape(labels)[0], *ops.shape(anchors)[1:])), chosen)
         wanted = encode(take(true_boxes, take(index, chosen)), own)
         error = ops.sum(smooth_l1(take(numbers, chosen) - ops.stop_gradient(wanted), self.sigma), axis=-1)
         count = ops.maximum(ops.sum(drawn, axis=1), 1)
-        return _mean(entropy, drawn), ops.sum(error * positive, axis=1) / count
+        # One of `also` may be positive and overlap no object: it has no box to learn.
+        boxed = positive * ops.cast(take(overlap, chosen) > 0, "float32")
+        return _mean(entropy, drawn), ops.sum(error * boxed, axis=1) / count
 
 
 @keras.saving.register_keras_serializable(package="kseg")
@@ -111,7 +141,8 @@ class SampleRegions(keras.layers.Layer):
     Returns:
         `boxes` `(B, count, 4)`, `index` int32 `(B, count)` of their true boxes, `positive` and `drawn`
         float32 `(B, count)`; for proposals `(B, N, 4)`, which are real `(B, N)`, true boxes `(B, M, 4)` and
-        which of these are objects and which crowds.
+        which of these are objects and which crowds. If the proposals' `anchors` int32 `(B, N)` are given too,
+        those of the boxes, `(B, count)`, with -1 for true boxes and rows that fill up.
     """
 
     def __init__(
@@ -129,16 +160,21 @@ class SampleRegions(keras.layers.Layer):
         self.count, self.threshold, self.least, self.through_boxes = count, threshold, least, through_boxes
         self.draw = Sample(count, positive_share, seed, easy_share, name="draw")
 
-    def compute_output_spec(self, proposals: Any, *others: Any) -> tuple:
+    def compute_output_spec(
+        self, proposals: Any, known: Any, true_boxes: Any, real: Any, crowd: Any, anchors: Any = None
+    ) -> tuple:
         shape = (proposals.shape[0], self.count)
-        return (
+        found = (
             keras.KerasTensor((*shape, 4)),
             keras.KerasTensor(shape, "int32"),
             keras.KerasTensor(shape),
             keras.KerasTensor(shape),
         )
+        return found if anchors is None else (*found, keras.KerasTensor(shape, "int32"))
 
-    def call(self, proposals: Any, known: Any, true_boxes: Any, real: Any, crowd: Any) -> tuple:
+    def call(
+        self, proposals: Any, known: Any, true_boxes: Any, real: Any, crowd: Any, anchors: Any = None
+    ) -> tuple:
         boxes = ops.concatenate([proposals, true_boxes], axis=1)
         boxes = boxes if self.through_boxes else ops.stop_gradient(boxes)
         there = ops.concatenate([known, real], axis=1)
@@ -149,7 +185,11 @@ class SampleRegions(keras.layers.Layer):
         labels = ops.where(there > 0, labels, NEITHER)
         chosen, drawn = self.draw(labels)
         positive = ops.cast(ops.equal(take(labels, chosen), POSITIVE), "float32") * drawn
-        return take(boxes, chosen), take(index, chosen), positive, drawn
+        found = take(boxes, chosen), take(index, chosen), positive, drawn
+        if anchors is None:
+            return found
+        own = ops.concatenate([anchors, ops.zeros_like(ops.cast(real, "int32")) - 1], axis=1)
+        return *found, ops.where(drawn > 0, take(own, chosen), -1)
 
 
 @keras.saving.register_keras_serializable(package="kseg")

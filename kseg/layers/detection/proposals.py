@@ -35,10 +35,12 @@ class Proposals(keras.layers.Layer):
         least_side: boxes with a smaller side, in pixels, go.
         steps: see `NonMaximumSuppression`.
         gradient: None: none passes. Otherwise it passes from the boxes to their numbers; see `boxes.moved`.
+        with_anchors: whether a third output tells which anchor each box came from.
 
     Returns:
         `boxes` float32 `(B, keep, 4)` and `real` float32 `(B, keep)`, for the image `(B, H, W, 3)` and, of
-        each level, logits `(B, K)`, numbers `(B, K, 4)` and anchors `(1, K, 4)`.
+        each level, logits `(B, K)`, numbers `(B, K, 4)` and anchors `(1, K, 4)`; and, if asked, int32 `(B,
+        keep)`: places among the anchors of all levels, one level behind the other.
     """
 
     def __init__(
@@ -49,39 +51,50 @@ class Proposals(keras.layers.Layer):
         least_side: float = 1.0,
         steps: int | None = None,
         gradient: float | None = None,
+        with_anchors: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.before, self.keep, self.threshold, self.least_side = before, keep, threshold, least_side
-        self.steps, self.gradient = steps, gradient
+        self.steps, self.gradient, self.with_anchors = steps, gradient, with_anchors
 
     def compute_output_spec(self, image: Any, logits: Any, numbers: Any, anchors: Any) -> tuple:
-        batch = image.shape[0]
-        return keras.KerasTensor((batch, self.keep, 4)), keras.KerasTensor((batch, self.keep))
+        shape = (image.shape[0], self.keep)
+        found = keras.KerasTensor((*shape, 4)), keras.KerasTensor(shape)
+        return (*found, keras.KerasTensor(shape, "int32")) if self.with_anchors else found
 
     def call(
         self, image: Any, logits: Sequence[Any], numbers: Sequence[Any], anchors: Sequence[Any]
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Any, ...]:
         batch, height, width, _ = ops.shape(image)
-        boxes, scores = [], []
+        boxes, scores, places, before = [], [], [], 0
         for logit, number, anchor in zip(logits, numbers, anchors, strict=True):
             score = ops.sigmoid(ops.stop_gradient(logit))
             every = ops.broadcast_to(anchor, (batch, *ops.shape(anchor)[1:]))
-            score, number, own = _best(score, self.before, number, every)
+            count = ops.shape(logit)[1]
+            place = ops.zeros((batch, 1), "int32") + ops.arange(before, before + count, dtype="int32")
+            before += count
+            score, number, own, place = _best(score, self.before, number, every, place)
             box = moved(number, own, height, width, gradient=self.gradient)
             large = ops.logical_and(*(side >= self.least_side for side in sides(box)))
             scores.append(ops.where(large, score, -1.0))
             boxes.append(box)
+            places.append(place)
         # Level by level: fewer pairs than between all boxes, and no sort of more than TensorRT's 3,840.
         score = ops.stack(scores, axis=1)
         stays = kept(ops.stack(boxes, axis=1), score, None, self.threshold, self.steps)
         score = ops.reshape(ops.where(stays > 0, score, -1.0), (batch, -1))
-        score, found = _best(score, self.keep, ops.concatenate(boxes, axis=1))
-        real = ops.cast(score > 0, "float32")
-        return found * real[..., None], real
+        best, indices = ops.top_k(filled_up(score, self.keep, -1.0), self.keep)
+        real = ops.cast(best > 0, "float32")
+        # Rows that fill up point at the first box: at one that came in.
+        indices = indices * ops.cast(real, "int32")
+        found = take(ops.concatenate(boxes, axis=1), indices) * real[..., None]
+        if not self.with_anchors:
+            return found, real
+        return found, real, take(ops.concatenate(places, axis=1), indices)
 
     def get_config(self) -> dict[str, Any]:
-        own = ("before", "keep", "threshold", "least_side", "steps", "gradient")
+        own = ("before", "keep", "threshold", "least_side", "steps", "gradient", "with_anchors")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 

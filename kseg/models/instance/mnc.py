@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,17 +62,20 @@ class Variant:
         gradient: what the gradient of a box's numbers is cut to, through later stages.
         right_only: whether the class's gradient reaches those masks only that are right.
         foreground: whether, at inference, a box is moved on as the best class other than background says.
+        mixed: whether stage 1 also learns the anchors of the boxes that stages 2 and 3 learn from, as what
+            these do.
     """
 
     mask_weight: float
     gradient: float
     right_only: bool
     foreground: bool
+    mixed: bool
 
 
 VARIANTS = {
-    "code": Variant(2.0, 1 / 512, right_only=True, foreground=False),
-    "paper": Variant(1.0, math.inf, right_only=False, foreground=True),
+    "code": Variant(2.0, 1 / 512, right_only=True, foreground=False, mixed=True),
+    "paper": Variant(1.0, math.inf, right_only=False, foreground=True, mixed=False),
 }
 PATHWAYS, CANDIDATES, STAGES = ("both", "box", "mask"), ("both", "last"), (3, 5)
 
@@ -178,8 +181,9 @@ def MNC(
         anchor_ratios: height by width.
         stages: 3 or 5; the weights are the same.
         variant: `"code"`, as released: losses of masks count twice, the gradient of boxes through later
-            stages is cut to a 512th, that of classes reaches right masks only, and at inference background
-            may choose where a box moves; `"paper"`: none of these. From scratch the uncut gradient pulls
+            stages is cut to a 512th, that of classes reaches right masks only, stage 1 also learns the
+            anchors that stages 2 and 3 learn from, and at inference background may choose where a box moves;
+            `"paper"`: none of these. From scratch the uncut gradient pulls
             proposals off the objects.
         through_boxes: whether losses of later stages reach, through the boxes, the stages that gave them.
         mask_size: rows and columns of masks; 28 in the paper.
@@ -228,7 +232,14 @@ def MNC(
 
     def losses() -> forms.LossForm:
         gradient = way.gradient if through_boxes else None
-        more = Proposals(looked_at, proposals, least_side=least_side, gradient=gradient, name="drawn_from")
+        more = Proposals(
+            looked_at,
+            proposals,
+            least_side=least_side,
+            gradient=gradient,
+            with_anchors=True,
+            name="drawn_from",
+        )
         return _loss_form(image, regions, more(image, *regions), cascade, stages, way, mask_size, gradient)
 
     return forms.attach(model, losses=losses)
@@ -282,7 +293,7 @@ def _detected(
 def _loss_form(
     image: Any,
     regions: Regions,
-    proposals: tuple[Any, Any],
+    proposals: tuple[Any, Any, Any],
     cascade: Cascade,
     stages: int,
     way: Variant,
@@ -291,12 +302,14 @@ def _loss_form(
 ) -> forms.LossForm:
     """Return the training form; losses are named by their stages."""
     truth = truth_inputs()
-    rpn_class, rpn_box = proposal_losses(regions, truth, image=image)
     through = gradient is not None
     draw = SampleRegions(
         DRAWN, POSITIVE_SHARE, least=LEAST, easy_share=EASY_SHARE, through_boxes=through, name="regions"
     )
-    drawn = draw(*proposals, *where(truth))
+    *first, anchors = proposals
+    *drawn, drawn_anchors = draw(*first, *where(truth), anchors)
+    also = (drawn_anchors, drawn[2]) if way.mixed else None
+    rpn_class, rpn_box = proposal_losses(regions, truth, image=image, also=also)
     named = {"rpn_class": rpn_class, "rpn_box": rpn_box}
     for stage in range(3, stages + 1, 2):
         losses, numbers, logits = _stage_losses(cascade, drawn, truth, mask_size, way.right_only, stage)
@@ -311,7 +324,7 @@ def _loss_form(
 
 def _stage_losses(
     cascade: Cascade,
-    drawn: tuple[Any, ...],
+    drawn: Sequence[Any],
     truth: dict[str, Any],
     mask_size: int,
     right_only: bool,

@@ -88,14 +88,18 @@ def proposal_network(
 
 
 def proposal_losses(
-    regions: Regions, truth: Mapping[str, Any], sigma: float = 3.0, image: Any = None
+    regions: Regions,
+    truth: Mapping[str, Any],
+    sigma: float = 3.0,
+    image: Any = None,
+    also: tuple[Any, Any] | None = None,
 ) -> tuple[Any, Any]:
     """Return the losses of class and box of a proposal network; see `RPNLosses`."""
     flat = [
         layers.Concatenate(axis=1, name=f"rpn_all{index}")(parts) if len(parts) > 1 else parts[0]
         for index, parts in enumerate(regions)
     ]
-    found: tuple[Any, Any] = RPNLosses(sigma=sigma, name="rpn_losses")(*flat, *where(truth), image)
+    found: tuple[Any, Any] = RPNLosses(sigma=sigma, name="rpn_losses")(*flat, *where(truth), image, also)
     return found
 
 

@@ -161,3 +161,34 @@ def test_anchors_that_the_image_cuts_are_not_learned() -> None:
     assert float(plain[0]) == pytest.approx(9 * 2 / 3, abs=1e-3)
     assert float(inner[0]) == pytest.approx(9 / 2, abs=1e-3)
     assert float(box[0]) > 0
+
+
+def test_anchors_of_drawn_boxes_are_learned_as_the_boxes_are() -> None:
+    """The `also` of the release of MNC: what was drawn already counts once, as the boxes say."""
+    anchors = np.array([[[0, 0, 20, 20], [30, 30, 50, 50], [-5, 0, 9, 9], [10, 0, 25, 20]]], np.float32)
+    true, one, none = anchors[:, :1], np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    logits, numbers = np.array([[1.0, 2, 4, 8]], np.float32), np.zeros((1, 4, 4), np.float32)
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    # Drawn are the object's anchor, and the second as background; the fourth is neither. The third is cut.
+    others, positive = np.array([[3, 2, 1, -1]], np.int32), np.array([[1.0, 1, 1, 1]], np.float32)
+    softplus = lambda x: np.log1p(np.exp(x))  # noqa: E731
+    plain, plain_box = RPNLosses(4)(logits, numbers, anchors, true, one, none, image)
+    found, box = RPNLosses(4)(logits, numbers, anchors, true, one, none, image, (others, positive))
+    assert float(plain[0]) == pytest.approx((softplus(-1) + softplus(2)) / 2, abs=1e-5)
+    assert float(found[0]) == pytest.approx((softplus(-1) + softplus(-8) + softplus(-2)) / 3, abs=1e-5)
+    assert float(plain_box[0]) == 0
+    assert float(box[0]) > 0
+    # The second overlaps no object: positive or not, it has no box to learn.
+    _, box = RPNLosses(4)(logits, numbers, anchors, true, one, none, image, (others[:, 2:], positive[:, 2:]))
+    assert float(box[0]) == 0
+
+
+def test_drawn_boxes_tell_their_anchors() -> None:
+    proposals = np.array([[[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 10, 11]]], np.float32)
+    true, one, none = np.array([[[0, 0, 10, 10]]], np.float32), np.ones((1, 1)), np.zeros((1, 1))
+    known, anchors = np.array([[1.0, 1, 0]]), np.array([[7, 9, 4]], np.int32)
+    boxes, _, positive, drawn, own = SampleRegions(5, 0.5)(proposals, known, true, one, none, anchors)
+    found = [int(place) for place in np.asarray(own)[0]]
+    assert sorted(found) == [-1, -1, -1, 7, 9]
+    assert found[int(np.asarray(boxes)[0, :, 0].argmax())] == 9
+    assert (np.asarray(positive)[0].sum(), np.asarray(drawn)[0].sum()) == (2, 3)

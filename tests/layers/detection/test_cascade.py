@@ -64,6 +64,16 @@ def test_gradients_pass_to_boxes_that_the_image_does_not_cut() -> None:
     np.testing.assert_allclose(to_boxes[0], weights, atol=1e-5)
 
 
+def test_gradients_are_cut_for_each_image() -> None:
+    """Of the mean over a batch, an image's part is as large as by itself, divided by the number of images."""
+    tf = pytest.importorskip("tensorflow")
+    boxes = np.tile(np.array([[[10.0, 10, 30, 30]]], np.float32), (4, 1, 1))
+    numbers = tf.Variable(np.zeros((4, 1, 4), np.float32))
+    with tf.GradientTape() as tape:
+        mean = tf.reduce_mean(tf.reduce_sum(moved(numbers, boxes, 60, 80, gradient=0.25)[..., 0], axis=1))
+    np.testing.assert_allclose(tape.gradient(mean, numbers).numpy()[:, 0, 0], [0.25 / 4] * 4, rtol=1e-6)
+
+
 def test_proposals_pass_the_gradient_to_their_own_anchors() -> None:
     tf = pytest.importorskip("tensorflow")
     anchors = np.array([[[5, 5, 15, 15], [30, 30, 50, 50], [31, 30, 51, 50]]], np.float32)

@@ -25,6 +25,8 @@ def test_proposals_are_thinned_level_by_level_and_cut_to_the_image() -> None:
     expected = [[0, 0, 10, 10], [0, 0, 10, 10], [45, 35, 55, 55], [30, 60, 60, 80]]
     np.testing.assert_allclose(boxes[0, :4], expected, atol=1e-4)
     assert not boxes[0, 4:].any()
+    *_, anchors = Proposals(3, 6, threshold=0.5, with_anchors=True)(IMAGE, logits, numbers, LEVELS)
+    assert np.asarray(anchors)[0, :4].tolist() == [3, 0, 2, 4]
 
 
 def test_small_boxes_are_no_proposals() -> None:

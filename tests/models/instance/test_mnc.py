@@ -24,6 +24,8 @@ class TestMNC(InstanceBattery):
     mask = 21
     # Background has a class, and neither a box nor a mask.
     of_objects: ClassVar = {"rpn_box", "mask2", "box3", "mask4", "box5"}
+    # An anchor is learned as what its box is: as background all of them, now and then.
+    at_times_zero: ClassVar = {"rpn_box"}
     others: ClassVar = {"rpn_class", "box_class3", "mask_class3", "box_class5", "mask_class5"}
     nonsense = (
         {"variant": "other"}, {"stages": 4}, {"inference": "none"}, {"candidates": "first"}, {"mask_size": 0},
@@ -123,4 +125,7 @@ def test_variants_weigh_and_cut() -> None:
         for form in found
     ]
     assert limits == [[1 / 512] * 2, [np.inf] * 2, [None] * 2]
+    # Anchors of drawn boxes, and what they are, go into the proposals' losses too, as released.
+    given = [len(form.model.get_layer("rpn_losses").input) for form in found]
+    assert given == [9, 7, 9]
     assert [model.get_layer("refined").foreground for model in models] == [False, True, False]

@@ -254,6 +254,11 @@ def safe_name(name: str, where: str) -> str:
     return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGE_SUFFIXES else path.as_posix()
 
 
+def name_below(path: Path, folder: Path) -> str:
+    """Return the name of a file below a folder: with the folders between, forward slashes, without suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 def plain_files(root: Path, *suffixes: str) -> list[Path]:
     """Return the regular files below a folder with one of these suffixes, in name order; no hidden ones.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data.coco import records as coco_records
-from kseg.data.convert.base import Format, Picture, label_dtype, plain_files, safe_name, split_of
+from kseg.data.convert.base import Format, Picture, label_dtype, name_below, plain_files, safe_name, split_of
 from kseg.data.instances import BACKGROUND
 from kseg.data.pictures import images as image_files
 from kseg.data.pictures.orientation import Drawn
@@ -50,7 +50,7 @@ class IdMasks(Format):
         self.needs(bool(masks), "Found no mask")
         folder = self.root / "images" if (self.root / "images").is_dir() else self.root
         images = {
-            _stem(path, folder): path
+            name_below(path, folder): path
             for path in plain_files(folder, *image_files.IMAGE_SUFFIXES)
             if path not in set(masks.values())
         }
@@ -71,12 +71,12 @@ class IdMasks(Format):
         folders = [self.root / name for name in ("instances", "masks") if (self.root / name).is_dir()]
         if (self.root / "images").is_dir() and folders:
             return {
-                _stem(path, folders[0]).removesuffix(_CELLPOSE): path
+                name_below(path, folders[0]).removesuffix(_CELLPOSE): path
                 for path in plain_files(folders[0], *image_files.MASK_SUFFIXES)
             }
         beside = plain_files(self.root, *image_files.MASK_SUFFIXES)
         return {
-            _stem(path, self.root).removesuffix(_CELLPOSE): path
+            name_below(path, self.root).removesuffix(_CELLPOSE): path
             for path in beside
             if path.stem.endswith(_CELLPOSE)
         }
@@ -125,7 +125,3 @@ class IdMasks(Format):
                 )
             )
         return coco_records.Image(id=1, file_name=picture.name, width=width, height=height), annotations
-
-
-def _stem(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()

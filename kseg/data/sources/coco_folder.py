@@ -145,13 +145,13 @@ class CocoFolder(FolderSource):
             raise DataError(f"{printable(item.image)} has no size in its COCO file")
         image = image or image_files.read_frame(item.image)
         chosen = self.annotations(item)
+        name, where = f"'{printable(item.image)}'", "at the top of its instances_SPLIT.json"
         found = instance_masks.stack(
-            (coco_masks.decode(coco_records.segmentation(entry), item.size) for entry in chosen),
+            coco_masks.masks(map(coco_records.segmentation, chosen), item.size),
             [self.class_of[entry.category_id] for entry in chosen],
             [bool(entry.iscrowd) for entry in chosen],
-            item.size,
+            name,
         )
-        name, where = f"'{printable(item.image)}'", "at the top of its instances_SPLIT.json"
         orientation = truth_orientation(item.size, image, item.drawn, name, where)
         return found.replace(turn(found.layers, orientation, axis=1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kseg.data import instances as instance_masks
 from kseg.data.checking.facts import UNKNOWN_FRAME, Facts, size_text
@@ -134,14 +134,14 @@ def _check_folders(source: CocoFolder, report: Report) -> None:
     unlisted: list[str] = []
     special: list[Path] = []
     for file in files:
-        names = {image.file_name for image in file.images}
+        names = {PurePosixPath(image.file_name) for image in file.images}
         folder = path / "images" / file.split
         found = listing.images(folder)
         special += found.special
         unlisted += [
             printable(image.relative_to(path).as_posix())
             for image in found.files
-            if image.relative_to(folder).as_posix() not in names
+            if PurePosixPath(image.relative_to(folder).as_posix()) not in names
         ]
     add_special(report, path, special)
     if unlisted:

@@ -137,6 +137,12 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
         "image 9",
         "listed twice",
     ),
+    "file twice, otherwise written": (
+        record("images", {**document()["images"][0], "id": 9, "file_name": ".//0.png"}),
+        "duplicate_file_name",
+        "image 9",
+        "'.//0.png' is listed twice",
+    ),
     "category is a list": (record("categories", []), "category_record", "categories[2]", "found a list"),
     "category twice": (
         record("categories", {"id": 3, "name": "x"}),
@@ -169,6 +175,12 @@ def test_each_wrong_record_is_one_finding_with_its_id(tmp_path: Path, fault: str
     assert said in str(caught.value)
     assert "kseg check-data" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_roundabout_name_is_no_unlisted_image(tmp_path: Path) -> None:
+    values = document()
+    values["images"][1]["file_name"] = "./1.png"
+    assert "unlisted_image" not in {finding.code for finding in check(write(tmp_path / "d", values)).findings}
 
 
 def test_all_wrong_records_are_told_at_once(tmp_path: Path, capsys: Any) -> None:

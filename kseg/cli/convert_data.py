@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kseg.data.convert import Conversion
 
-HELP = "convert VOC, Cityscapes, labelme, CVAT, COCO, Supervisely, ADE20K to a data folder; make a split"
+HELP = "convert VOC, Cityscapes, labelme, CVAT, COCO, masks of ids, … to a data folder; make a split"
 EXAMPLE = "kseg convert-data labelme_folder --out data/mine --split 80/10/10"
-_FORMATS = ("auto", "voc", "cityscapes", "labelme", "cvat", "coco", "supervisely", "ade20k", "kseg")
+_FORMATS = (
+    "auto", "voc", "cityscapes", "labelme", "cvat", "coco", "id-masks", "supervisely", "ade20k", "kseg",
+)  # fmt: skip
 _MOST_CLASSES = 60
 _MOST_BAD = 20
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what pixels are on which nothing was drawn (background)",
     )
     parser.add_argument(
-        "--semantic", action="store_true", help="COCO: paint label maps, do not keep instances"
+        "--semantic", action="store_true", help="COCO, id-masks: paint label maps, do not keep instances"
     )
     parser.add_argument(
         "--link",

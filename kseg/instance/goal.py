@@ -83,7 +83,7 @@ def _crowd(outline: Outline, split: str) -> NDArray[np.bool_]:
     if outline.crowd is None:
         raise DataError(
             f"Sample '{outline.name}' of split '{split}' has no instances: this data holds a class for each "
-            "pixel. Instance networks need COCO's instances_SPLIT.json, or masks of ids (`truth` in "
-            "classes.json)"
+            "pixel. Instance networks need COCO's instances_SPLIT.json (of masks of ids `kseg convert-data "
+            "--format id-masks` makes it; of a folder with both, `truth` in classes.json says which)"
         )
     return outline.crowd

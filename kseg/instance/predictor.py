@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.boxes import sides
-from kseg.checks import SHARE, check_choice, whole
+from kseg.checks import SHARE, check_choice, pair, whole
 from kseg.data.detections import Detections
 from kseg.data.run_lengths import Masks
 from kseg.data.transforms.normalize import fill_color, preprocess
-from kseg.errors import UsageError
+from kseg.errors import ArtefactError, UsageError
 from kseg.inference.pictures import Picture, as_image
 from kseg.inference.runtime import Runtime, opened_runtime
 from kseg.instance.joining import Piece, objects
@@ -49,7 +49,8 @@ class InstancePredictor(ObjectFinder):
 
     Raises:
         UsageError: if an argument is out of range or does not fit the artefact, or nobody says a size.
-        ArtefactError: if the file is missing, damaged or not ours.
+        ArtefactError: if the file is missing, damaged or not ours; in a call, if the network gives numbers
+            that are not finite, or classes that its spec does not have.
 
     Example:
         >>> found = InstancePredictor("model.keras")(["cells.png"])[0]
@@ -70,6 +71,7 @@ class InstancePredictor(ObjectFinder):
         self.spec: Spec = self.runtime.spec
         self.resize = check_choice("resize", self.spec.resize if resize is None else resize, RESIZE_RULES)
         fixed = self.runtime.input_size
+        size = None if size is None else pair(size, "Argument", "size")
         if fixed is not None and size not in (None, fixed):
             raise UsageError(f"This file runs at {fixed[0]}x{fixed[1]} only. Received: size={size!r}")
         found = fixed or size or self.spec.input_size
@@ -105,9 +107,25 @@ class InstancePredictor(ObjectFinder):
         for start in range(0, len(seen), self.batch_size):
             part = seen[start : start + self.batch_size]
             batch = np.stack([preprocess(window.pixels, self.spec.normalization) for window in part])
-            given = self.runtime.outputs(batch)
+            given = self._sound(self.runtime.outputs(batch))
             for row in range(len(part)):
                 yield {name: np.asarray(values[row]) for name, values in given.items()}
+
+    def _sound(self, given: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        """Return what the network said; refuse what no whole network of this spec says."""
+        for name, values in given.items():
+            if not np.isfinite(values).all():
+                raise ArtefactError(
+                    f"The network gives {name} that are no finite numbers: its weights are damaged, or the "
+                    "training that made them diverged"
+                )
+        highest, classes = int(given[CLASSES].max(initial=0)), self.spec.num_classes
+        if highest >= classes:
+            raise ArtefactError(
+                f"The network says class {highest}, and its spec has {classes} classes (0 to {classes - 1}): "
+                "the spec is another network's. Export or save it again"
+            )
+        return given
 
     def decide(self, outputs: Mapping[str, NDArray[Any]]) -> Detections:
         """Return the objects that `outputs` mean: each one once, its mask at the image's size."""

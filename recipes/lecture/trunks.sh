@@ -7,8 +7,8 @@ tuned() {
   local run=$1
   shift
   kseg train --model maskrcnn --encoder efficientnetlite0 --model-args '{"width": 0.5, "anchor_scale": 4, "proposals": 300}' \
-    --data "$data" --size 256x320 --resize fit --epochs 10 --batch-size 4 --precision float32 --learning-rate 0.001 \
-    --flip 0.5 --scale 0.8-1.25 --ema 0.998 --val-every 10 --val-limit 20 --resume --out "$run" "$@"
+    --data "$data" --size 256x320 --resize fit --epochs 8 --batch-size 4 --precision float32 --learning-rate 0.001 \
+    --flip 0.5 --scale 0.8-1.25 --ema 0.998 --val-every 8 --val-limit 20 --resume --out "$run" "$@"
   [ -e "$run/val.json" ] || kseg evaluate "$run/model.keras" --data "$data" --split val --out "$run/val.json"
 }
 for seed in ${SEEDS:-0}; do

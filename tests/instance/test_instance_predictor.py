@@ -7,7 +7,7 @@ import pytest
 from oracle import SPEC, Blobs, Oracle, blobs
 
 from kseg.boxes import bounds
-from kseg.errors import UsageError
+from kseg.errors import ArtefactError, UsageError
 from kseg.inference import evaluate
 from kseg.instance.joining import Piece, objects
 from kseg.instance.predictor import InstancePredictor, pasted
@@ -206,3 +206,33 @@ def test_arguments() -> None:
         InstancePredictor(bare)
     with pytest.raises(UsageError):
         InstancePredictor(Oracle(), overlap=1.0)
+
+
+@pytest.mark.parametrize("size", ["64x64", (64,), (0, 64), (64, -1), 6.5])
+def test_a_size_is_two_numbers(size: object) -> None:
+    with pytest.raises(UsageError, match="`size`"):
+        InstancePredictor(Oracle(), size=size)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("scores", np.nan, "scores that are no finite numbers"),
+        ("boxes", np.inf, "boxes that are no finite numbers"),
+        ("masks", np.nan, "masks that are no finite numbers"),
+        ("classes", 7, "says class 7, and its spec has 2 classes"),
+    ],
+)
+def test_what_no_whole_network_says_is_refused(
+    name: str, value: float, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, right = Oracle(), Oracle.outputs
+
+    def spoiled(self: Oracle, images: np.ndarray) -> dict[str, np.ndarray]:
+        found = {key: np.array(part) for key, part in right(self, images).items()}
+        found[name].reshape(-1)[0] = value
+        return found
+
+    monkeypatch.setattr(Oracle, "outputs", spoiled)
+    with pytest.raises(ArtefactError, match=said):
+        InstancePredictor(runtime)(blobs("one", (64, 64), ONE).image)

@@ -267,7 +267,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
         (Identity(), {"scales": (0.0,)}, "scales"),
         (Identity(), {"scales": (1.0, 1e-320)}, "from 0.01 to 8"),
         (Identity(), {"scales": (float("nan"),)}, "from 0.01 to 8"),
-        (Identity(), {"size": (0, 4)}, "positive"),
+        (Identity(), {"size": (0, 4)}, "`size` must be an integer >= 1"),
         (Identity(input_size=(8, 8)), {"resize": "fit", "scales": (1, 2)}, "cannot see other scales"),
         (Identity(toy_spec(task="instance")), {}, "instance"),
         (42, {}, "int"),

@@ -17,6 +17,7 @@ from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Options, check_choice_of_unlabeled
 from kseg.data.convert.coco import Coco
 from kseg.data.convert.cvat import CvatXml
+from kseg.data.convert.id_masks import IdMasks
 from kseg.data.convert.label_maps import Ade20k, Cityscapes, CvatMasks, KsegFolder, Voc
 from kseg.data.convert.labelme import Labelme
 from kseg.data.convert.supervisely import Supervisely
@@ -33,6 +34,7 @@ FORMATS: dict[str, tuple[type[Format], ...]] = {
     "labelme": (Labelme,),
     "cvat": (CvatMasks, CvatXml),
     "coco": (Coco,),
+    "id-masks": (IdMasks,),
     "supervisely": (Supervisely,),
     "ade20k": (Ade20k,),
     "kseg": (KsegFolder,),
@@ -70,7 +72,7 @@ def convert(
             what stands before the last number of a name.
         classes: names in order of id, for formats that do not list theirs, or to fix their order.
         unlabeled: `"background"` (class 0) or `"void"`: what is not drawn on, in formats of drawn shapes.
-        semantic: paint COCO instances into label maps, instead of keeping `instances_SPLIT.json`.
+        semantic: paint instances (COCO, masks of ids) into label maps, instead of `instances_SPLIT.json`.
         link: `"copy"`, `"hard"` (hard links) or `"symlink"`.
         skip_bad: leave out images that cannot be read or are labelled wrongly, and list them.
         progress: wraps the loop over the images.

@@ -36,7 +36,7 @@ class Options:
     Args:
         classes: names in order of id, instead of the format's own list.
         unlabeled: what pixels are on which nothing was drawn: `"background"` (class 0) or `"void"`.
-        semantic: paint COCO instances into label maps.
+        semantic: paint instances into label maps.
         skip_bad: leave out what cannot be read, and go on.
     """
 
@@ -119,6 +119,15 @@ class Format:
             picture: one of `pictures`.
             size: (H, W) of its image as it is looked at (turned by its EXIF tag, if it has one).
         """
+        raise NotImplementedError
+
+    @property
+    def keeps_instances(self) -> bool:
+        """Whether the new folder gets instances, by `instances_json`, in place of label maps."""
+        return False
+
+    def instances_json(self, pictures: list[tuple[Picture, str]], drawn: Drawn | None) -> bytes:
+        """Return the COCO file of some pictures of the new folder, given with their file names there."""
         raise NotImplementedError
 
     @property
@@ -243,6 +252,11 @@ def safe_name(name: str, where: str) -> str:
             f"{where}: the image name '{printable(name, 80)}' is no plain relative path. Rename the image"
         )
     return path.with_suffix("").as_posix() if path.suffix.lower() in IMAGE_SUFFIXES else path.as_posix()
+
+
+def name_below(path: Path, folder: Path) -> str:
+    """Return the name of a file below a folder: with the folders between, forward slashes, without suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def plain_files(root: Path, *suffixes: str) -> list[Path]:

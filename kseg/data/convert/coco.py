@@ -111,8 +111,11 @@ class Coco(Format):
             label = np.where(bare, np.array(self.void, label.dtype), label)
         return label
 
+    @property
+    def keeps_instances(self) -> bool:
+        return not self.options.semantic
+
     def instances_json(self, pictures: list[tuple[Picture, str]], drawn: Drawn | None) -> bytes:
-        """Return the COCO file of some pictures of the new folder, given with their file names there."""
         entries = [(file_name, *picture.truth) for picture, file_name in pictures]
         return coco_records.written(entries, self._categories, drawn)
 

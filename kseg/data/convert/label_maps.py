@@ -15,6 +15,7 @@ from kseg.data.convert.base import (
     Picture,
     class_table,
     label_dtype,
+    name_below,
     plain_files,
     safe_name,
     split_of,
@@ -90,10 +91,10 @@ class Voc(LabelMaps):
         self.needs(self.fits(self.root))
         folder = next(self.root / name for name in self._masks if (self.root / name).is_dir())
         self._read_classes()
-        masks = {_stem(path, folder): path for path in plain_files(folder, *image_files.MASK_SUFFIXES)}
+        masks = {name_below(path, folder): path for path in plain_files(folder, *image_files.MASK_SUFFIXES)}
         images: dict[str, Path] = {}
         for path in plain_files(self.root / "JPEGImages", *image_files.IMAGE_SUFFIXES):
-            images[_stem(path, self.root / "JPEGImages")] = path
+            images[name_below(path, self.root / "JPEGImages")] = path
         listed = self._listed() or dict.fromkeys(images)
         for name, split in listed.items():
             with self.skipping():
@@ -295,7 +296,3 @@ class _Flat(SemanticFolder):
 
 def _of_item(item: Item, split: str | None) -> Picture:
     return Picture(item.name, item.image, item.label, str(item.label), split, suffix=item.image.suffix)
-
-
-def _stem(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()

@@ -19,6 +19,7 @@ from kseg.data.convert.base import (
     Picture,
     class_table,
     label_dtype,
+    name_below,
     plain_files,
     safe_name,
 )
@@ -83,7 +84,7 @@ class Labelme(Format):
         self.drop("images without a JSON file", sum(path not in used for path in images.all))
 
     def _picture(self, file: Path, values: _File, images: ImageFiles) -> Picture:
-        name = safe_name(file.relative_to(self.root).with_suffix("").as_posix(), f"'{file}'")
+        name = safe_name(name_below(file, self.root), f"'{file}'")
         try:
             image = images.find(values.imagePath, f"'{file}': field `imagePath`", file.parent)
         except DataError:

@@ -18,7 +18,6 @@ from PIL import Image
 from kseg import files
 from kseg.data.convert import splits
 from kseg.data.convert.base import Format, Picture
-from kseg.data.convert.coco import Coco
 from kseg.data.counting.counts import ClassCounts, id_counts
 from kseg.data.pictures.images import decode_framed
 from kseg.data.pictures.orientation import UPRIGHT, Drawn, Frame
@@ -120,7 +119,7 @@ def write(
     progress: Progress | None,
 ) -> Conversion:
     """Write what `reader` has read to `out`; arguments as in `kseg.data.convert` (`shares`: its `split`)."""
-    as_instances = isinstance(reader, Coco) and not reader.options.semantic
+    as_instances = reader.keeps_instances
     _check_names(reader.pictures)
     with files.atomic(out) as temporary:
         pool = temporary / _POOL
@@ -149,7 +148,7 @@ def write(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(entry.label, target)
         shutil.rmtree(pool)
-        if isinstance(reader, Coco) and as_instances:
+        if as_instances:
             for split, pictures in listed.items():
                 (temporary / f"instances_{split}.json").write_bytes(reader.instances_json(pictures, drawn))
         else:

@@ -203,7 +203,7 @@ def _objects(sample: Any) -> tuple[Masks, Masks, NDArray[np.int32]]:
     if found is None:
         raise DataError(
             f"Sample '{sample.name}' has no instances: this data holds a class for each pixel. SDS needs "
-            "COCO's instances_SPLIT.json, or masks of ids (`truth` in classes.json)"
+            "COCO's instances_SPLIT.json (of masks of ids `kseg convert-data --format id-masks` makes it)"
         )
     masks = Masks.from_layers(found.layers, len(found))
     seen = masks.areas() > 0

@@ -16,9 +16,10 @@ from kseg.layers.detection.pyramid import PyramidRoIAlign
 from kseg.layers.detection.regions import RoIAlign, RoIWarp
 from kseg.layers.detection.star_losses import CellClassLoss, CellLoss, RayLoss, StarTargets
 from kseg.layers.detection.stars import StarDetections, StarMasks
-from kseg.layers.detection.suppression import NonMaximumSuppression
+from kseg.layers.detection.suppression import MOST_BOXES, NonMaximumSuppression
 
 __all__ = [
+    "MOST_BOXES",
     "TRUE_SIDE",
     "Anchors",
     "BoxLosses",

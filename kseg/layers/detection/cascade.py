@@ -162,9 +162,8 @@ class MaskVoting(keras.layers.Layer):
         around = ops.concatenate([ops.min(votes[..., :2], axis=2), ops.max(votes[..., 2:], axis=2)], axis=-1)
         tight = _bounds(_average(*given, around, 3 * side), around, boxes)
         found = _average(*given, tight, side)
-        stretched = ops.where(
-            found < INSIDE, found * (0.5 / INSIDE), 0.5 + (found - INSIDE) * (0.5 / (1 - INSIDE))
-        )
+        above = ops.minimum(0.5 + (found - INSIDE) * (0.5 / (1 - INSIDE)), 1.0)  # weights add up to about 1
+        stretched = ops.where(found < INSIDE, found * (0.5 / INSIDE), above)
         shown = ops.cast(scores > 0, "float32")
         return tight * shown[..., None], stretched * shown[..., None, None]
 
@@ -196,8 +195,10 @@ def _bounds(found: Any, around: Any, otherwise: Any) -> Any:
         reached = ops.max(found, axis=3 - axis) >= INSIDE
         low = ops.min(ops.where(reached, places, float(size)), axis=-1)
         high = ops.max(ops.where(reached, places + 1, 0.0), axis=-1)
-        step = (around[..., axis + 2] - around[..., axis]) / size
-        lows.append(around[..., axis] + low * step)
-        highs.append(around[..., axis] + high * step)
+        start, end = around[..., axis], around[..., axis + 2]
+        step = (end - start) / size
+        lows.append(start + low * step)
+        # The sum of all steps may be rounded to behind the grid, and so to outside of the image.
+        highs.append(ops.minimum(start + high * step, end))
     there = ops.max(found, axis=(2, 3)) >= INSIDE
     return ops.where(there[..., None], ops.stack([*lows, *highs], axis=-1), otherwise)

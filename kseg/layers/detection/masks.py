@@ -103,9 +103,11 @@ class TightBoxes(keras.layers.Layer):
             first = ops.min(ops.where(there, places, float(side)), axis=-1)
             behind = ops.max(ops.where(there, places + 1, 0.0), axis=-1)
             some = behind > first
-            start, cell = boxes[..., axis], (boxes[..., axis + 2] - boxes[..., axis]) / side
+            start, end = boxes[..., axis], boxes[..., axis + 2]
+            cell = (end - start) / side
             low.append(start + ops.where(some, first, 0.0) * cell)
-            high.append(start + ops.where(some, behind, float(side)) * cell)
+            # The sum of all cells may be rounded to behind the box, and so to outside of the image.
+            high.append(ops.minimum(start + ops.where(some, behind, float(side)) * cell, end))
         tight = ops.stack([*low, *high], axis=-1)
         rows, columns = (
             grid_weights(grid(tight, axis, side), boxes[..., axis], boxes[..., axis + 2], side)

@@ -12,6 +12,9 @@ from kseg.errors import UsageError
 from kseg.layers.detection.boxes import overlaps
 from kseg.layers.detection.rows import filled_up, take
 
+# All pairs of the boxes of an image are compared: 400 MB of numbers.
+MOST_BOXES = 10_000
+
 
 def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | None = None) -> Any:
     """Return which boxes greedy suppression keeps, for boxes that are sorted by falling score.
@@ -22,7 +25,7 @@ def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | No
 
     Args:
         boxes: `(..., N, 4)`, the best first.
-        groups: `(..., N)` whole numbers; a box is suppressed by those of its own group only.
+        groups: `(..., N)` whole numbers; a box is suppressed by those of its own group only. None: by all.
         scores: `(..., N)`; a box whose score is not above 0 is kept by nobody and suppresses nothing.
         threshold: IoU above which the later box goes.
         steps: how many steps are written into the graph (exact for chains up to that length: a handful in
@@ -37,7 +40,8 @@ def kept(boxes: Any, scores: Any, groups: Any, threshold: float, steps: int | No
     count = scores.shape[-1]
     before = ops.tril(ops.ones((count, count), "float32"), -1)
     suppresses = ops.cast(overlaps(boxes, boxes) > threshold, "float32") * before
-    suppresses = suppresses * ops.cast(ops.equal(groups[..., :, None], groups[..., None, :]), "float32")
+    if groups is not None:
+        suppresses = suppresses * ops.cast(ops.equal(groups[..., :, None], groups[..., None, :]), "float32")
     real = ops.cast(scores > 0, "float32")
 
     def step(keep: Any) -> Any:

@@ -9,7 +9,7 @@ import keras
 from keras import layers, ops
 
 from kseg.checks import SHARE, check_choice, whole
-from kseg.layers.detection import BoxLosses, Detections, Proposals, RoIAlign, SampleRegions
+from kseg.layers.detection import MOST_BOXES, BoxLosses, Detections, Proposals, RoIAlign, SampleRegions
 from kseg.layers.widths import channels
 from kseg.models import forms
 from kseg.models.instance.truth import truth_inputs
@@ -127,7 +127,8 @@ def FasterRCNN(
     regions = proposal_network({stride: features}, {stride: anchors}, channels(512, width), paired=True)
     wide = channels(whole(hidden, "FasterRCNN: argument", "hidden"), width)
     head = _head(features, stride, wide, num_classes, dropout)
-    shown = whole(proposals, "FasterRCNN: argument", "proposals")
+    shown = whole(proposals, "FasterRCNN: argument", "proposals", maximum=MOST_BOXES)
+    whole(detections, "FasterRCNN: argument", "detections", maximum=MOST_BOXES)
     looked_at = max(LOOKED_AT, shown)
     boxes, known = Proposals(looked_at, shown, least_side=least_side, name="proposals")(image, *regions)
     logits, numbers = head(boxes, shown)

@@ -9,8 +9,10 @@ import keras
 from keras import layers, ops
 
 from kseg import encoders
+from kseg.checks import whole
 from kseg.layers import PadToStride, Subsample
 from kseg.layers.detection import (
+    MOST_BOXES,
     BoxLosses,
     Detections,
     MaskLoss,
@@ -141,6 +143,8 @@ def MaskRCNN(
     Example:
         >>> model = MaskRCNN(num_classes=2, encoder=None, width=0.25, anchor_scale=4, detections=200)
     """
+    for key, value in {"proposals": proposals, "detections": detections}.items():
+        whole(value, "MaskRCNN: argument", key, maximum=MOST_BOXES)
     image = image_input(input_shape)
     if encoder is None:
         features = residual_features(PadToStride(32, name="pad")(image), width)

@@ -13,6 +13,7 @@ from keras import layers, ops
 from kseg.checks import check_choice, whole
 from kseg.layers import PickOutput
 from kseg.layers.detection import (
+    MOST_BOXES,
     BoxLosses,
     ClassLoss,
     Detections,
@@ -212,9 +213,10 @@ def MNC(
     check_choice("stages", stages, STAGES, "MNC")
     check_choice("inference", inference, PATHWAYS, "MNC")
     check_choice("candidates", candidates, CANDIDATES, "MNC")
-    sizes = {"mask_size": mask_size, "mask_hidden": mask_hidden, "hidden": hidden, "proposals": proposals}
-    for key, value in sizes.items():
+    for key, value in {"mask_size": mask_size, "mask_hidden": mask_hidden, "hidden": hidden}.items():
         whole(value, "MNC: argument", key)
+    for key, value in {"proposals": proposals, "detections": detections}.items():
+        whole(value, "MNC: argument", key, maximum=MOST_BOXES)
     way, image = VARIANTS[variant], image_input(input_shape)
     features = trunk(image, encoder, weights, width, stride)
     anchors = square_anchors(anchor_scales, anchor_ratios, "MNC")

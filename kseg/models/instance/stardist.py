@@ -10,6 +10,7 @@ from keras import layers, ops
 from kseg.checks import check_choice, whole
 from kseg.layers import BilinearUpsampling, PadToStride
 from kseg.layers.detection import (
+    MOST_BOXES,
     CellClassLoss,
     CellLoss,
     RayLoss,
@@ -37,6 +38,7 @@ WIDER, MARGIN = 1.1, 1.2
 LOSS_WEIGHTS = {"object": 2.0, "inside": 2.0}
 # exp of at most so much: 2981 cells.
 MOST_LOGARITHM = 8.0
+MOST_RAYS = 1024
 
 
 def _decoder(features: dict[int, Any], width: float, output_stride: int) -> Any:
@@ -104,8 +106,8 @@ def StarDist(
         >>> model = StarDist(num_classes=2, width=0.5)
     """
     check_choice("output_stride", output_stride, STRIDES, "StarDist")
-    rays = whole(rays, "StarDist: argument", "rays", minimum=8)
-    detections = whole(detections, "StarDist: argument", "detections")
+    rays = whole(rays, "StarDist: argument", "rays", minimum=8, maximum=MOST_RAYS)
+    detections = whole(detections, "StarDist: argument", "detections", maximum=MOST_BOXES)
     image = image_input(input_shape)
     features = residual_features(PadToStride(32, name="pad")(image), width)
     x = conv_bn_relu(_decoder(features, width, output_stride), channels(HEAD, width), name="head")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kseg.checks import SHARE, check_choice, whole
+from kseg.checks import SHARE, check_choice, pair, whole
 from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.resize import fitted_size, resize_image
 from kseg.errors import UsageError
@@ -122,11 +122,7 @@ class Predictor:
         fixed = self.runtime.input_size
         wanted = size if size is not None else (fixed or self.spec.input_size)
         if wanted is not None:
-            wanted = (int(wanted[0]), int(wanted[1]))
-            if min(wanted) < 1:
-                raise UsageError(
-                    f"Argument `size` must be (height, width), both positive. Received: size={size!r}"
-                )
+            wanted = pair(wanted, "Argument", "size")
         if fixed is not None and wanted != tuple(fixed):
             raise UsageError(
                 f"This model takes {fixed[0]}x{fixed[1]} images only. Received: size={wanted}. Leave `size` "

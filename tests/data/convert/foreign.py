@@ -110,6 +110,19 @@ def ade20k(root: Path) -> dict[str, np.ndarray]:
     return expected
 
 
+def id_masks(root: Path) -> dict[str, np.ndarray]:
+    """Folders of images and of 16-bit masks in which each object has an id."""
+    expected = {}
+    for split, name, seed in (("train", "a", 1), ("train", "b", 2), ("val", "c", 3)):
+        image(root / "images" / split, f"{name}.jpg", seed)
+        mask = ids(seed, [0, 1, 2, 7]).astype(np.uint16) * 100
+        target = root / "instances" / split / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png_bytes(mask))
+        expected[f"{split}/{name}"] = (mask > 0).astype(np.uint8)
+    return expected
+
+
 def labelme(root: Path) -> dict[str, np.ndarray]:
     """Polygon, rectangle, circle, mask, a line, and an image that only the JSON file holds."""
     expected = {}

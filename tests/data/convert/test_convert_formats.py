@@ -28,6 +28,7 @@ CASES: dict[str, tuple[str, Maker, tuple[str, ...] | int]] = {
     "cvat masks": ("cvat", foreign.cvat_masks, ("background", "cat", "dog")),
     "supervisely": ("supervisely", foreign.supervisely, ("background", "lemon", "kiwi")),
     "coco": ("coco", foreign.coco, ("background", "person", "bus")),
+    "id masks": ("id-masks", foreign.id_masks, ("background", "object")),
 }
 
 

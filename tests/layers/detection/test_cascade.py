@@ -148,6 +148,19 @@ def test_one_candidate_votes_for_its_own_mask() -> None:
     assert found.min() >= 0.5
 
 
+def test_voted_boxes_end_within_the_image() -> None:
+    """The sum of all steps over some boxes is rounded to behind their ends."""
+    start = np.linspace(0, 40, 200, dtype=np.float32)
+    end = np.full(200, 60, np.float32)
+    assert (start + 24 * ((end - start) / np.float32(24)) > end).any()
+    boxes, ones = np.stack([start, start, end, end], axis=-1)[:, None], np.ones((200, 1), np.float32)
+    tight, _ = MaskVoting(1)(
+        boxes, ones, ones.astype(np.int32), boxes, ones, np.ones((200, 1, 2), np.float32),
+        np.ones((200, 1, 8, 8), np.float32),
+    )  # fmt: skip
+    assert ops.convert_to_numpy(tight).max() == 60
+
+
 def test_candidates_vote_by_their_scores() -> None:
     masks = np.zeros((3, 8, 8))
     masks[0, :, :4], masks[1], masks[2] = 1, 1, 1

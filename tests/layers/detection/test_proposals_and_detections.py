@@ -87,3 +87,13 @@ def test_boxes_are_drawn_in_to_their_masks() -> None:
     np.testing.assert_allclose(found[0, 0, 1:-1, 1:], 0.9, atol=1e-5)
     np.testing.assert_allclose(found[0, 1], 0.4, atol=1e-5)
     assert np.isfinite(found).all()
+
+
+def test_tight_boxes_end_within_their_boxes() -> None:
+    """The sum of all cells of some is rounded to behind their ends, where the image may end."""
+    start, end = np.linspace(0, 50, 400, dtype=np.float32), np.full(400, 64, np.float32)
+    assert (start + 28 * ((end - start) / np.float32(28)) > end).any()
+    boxes = np.stack([start, start, end, end], axis=-1)[None]
+    tight = ops.convert_to_numpy(TightBoxes()(boxes, np.ones((1, 400, 28, 28), np.float32))[0])
+    np.testing.assert_allclose(tight, boxes, atol=1e-5)
+    assert tight.max() == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,13 +13,49 @@ import pytest
 from keras import ops
 from truths import CASES, check_objects, image, truth, untouched
 
+import deploy
 import kseg
+from kseg.data import Sample
 from kseg.errors import UsageError
 from kseg.layers.policy import dtype_policy
 from kseg.models import create, describe, forms
 
 CLASSES = 3
 SPEC = kseg.Spec(classes=("nothing", "one", "other"), task="instance")
+SIZE = (64, 64)
+# Builtins that every LiteRT runtime has carry no such prefix. What calibrates int8 cannot look into a loop.
+FOREIGN_OPS = ("Flex", "Custom", "VAR_HANDLE", "READ_VARIABLE", "WHILE")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One file that a network is exported to.
+
+    `tolerance`: how far its scores may be from Keras'. A random network is unsure of everything: rounding
+    moves its scores, and with them which objects come out. So only float32 is asked for the same objects.
+    """
+
+    format: str
+    precision: str
+    tolerance: float
+    dynamic: str | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.format, self.precision, self.dynamic)))
+
+
+ARTEFACTS = (
+    Artefact("tflite", "float32", 1e-4), Artefact("tflite", "float16", 0.02), Artefact("tflite", "int8", 1),
+    Artefact("onnx", "float32", 1e-4), Artefact("onnx", "float16", 0.02, "batch"),
+    Artefact("tensorrt-rtx", "float32", 1e-3, "batch"), Artefact("tensorrt-rtx", "float16", 0.02),
+)  # fmt: skip
+
+
+def pictures() -> list[Sample]:
+    """Noise, which int8 learns its ranges from."""
+    random = np.random.default_rng(4)
+    nothing = np.zeros(SIZE, np.uint8)
+    return [Sample(f"{i}", random.integers(0, 256, (*SIZE, 3), np.uint8), nothing, None) for i in range(2)]
 
 
 def losses_of(network: keras.Model) -> forms.LossForm:
@@ -47,6 +84,8 @@ class InstanceBattery:
     at_times_zero: ClassVar[set[str]] = set()
     nonsense: ClassVar[tuple[dict[str, Any], ...]]
     mask: ClassVar[int] = 28
+    # `make test-all` makes the others, too.
+    quick: ClassVar[tuple[str, ...]] = ("tflite int8",)
 
     @classmethod
     def make(cls, **more: Any) -> keras.Model:
@@ -116,3 +155,43 @@ class InstanceBattery:
         for wrong in self.nonsense:
             with pytest.raises(UsageError, match=f"(?i){next(iter(wrong))}"):
                 self.make(**wrong)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "artefact" in metafunc.fixturenames:
+            given = [
+                pytest.param(made, id=str(made), marks=[] if str(made) in self.quick else [pytest.mark.slow])
+                for made in ARTEFACTS
+            ]
+            metafunc.parametrize("artefact", given)
+
+    def test_artefact_finds_objects(self, network: keras.Model, artefact: Artefact, tmp_path: Path) -> None:
+        row = deploy.FORMATS[artefact.format]
+        for module in row.exported_with:
+            pytest.importorskip(module)
+        path = tmp_path / f"m{row.suffix}"
+        calibration = pictures() if artefact.precision == "int8" else None
+        deploy.export(
+            network, path, format=artefact.format, precision=artefact.precision, dynamic=artefact.dynamic,
+            size=SIZE, calibration=calibration, verify=False,
+        )  # fmt: skip
+        spec = deploy.read_spec(path)
+        assert (spec.task, spec.classes, spec.input_size) == ("instance", SPEC.classes, SIZE)
+        given = image(2 if artefact.dynamic else 1, SIZE)
+        try:
+            runtime = deploy.load(path)
+        except deploy.NoDeviceError:
+            # An engine is whole without a GPU; the graph that it was built from runs anywhere.
+            runtime = deploy.load(f"{path}.onnx")
+        found = {name: np.array(value) for name, value in runtime.outputs(given).items()}
+        if artefact.format == "tflite":
+            assert not [name for name in runtime.operators() if name.startswith(FOREIGN_OPS)]
+        runtime.close()
+        check_objects(found, SIZE, CLASSES)
+        expected = values(network(given, training=False))
+        assert {name: value.shape for name, value in found.items()} == {
+            name: value.shape for name, value in expected.items()
+        }
+        assert np.abs(found["scores"] - expected["scores"]).max() < artefact.tolerance
+        if artefact.precision == "float32":
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name], value, atol=1e-2, err_msg=name)

@@ -18,7 +18,8 @@ class TestMaskRCNN(InstanceBattery):
     toy: ClassVar = {"encoder": None, "width": 0.0625, "anchor_scale": 4, "proposals": 48, "detections": 12}
     of_objects: ClassVar = {"rpn_box", "box", "mask"}
     others: ClassVar = {"rpn_class", "box_class"}
-    nonsense = ({"encoder": "no such encoder"},)
+    nonsense = ({"encoder": "no such encoder"}, {"proposals": 10**9}, {"detections": 0})
+    quick = ()  # `test_instance_road` exports and scores it
 
     def test_true_boxes_reach_the_heads(self, form: keras.Model) -> None:
         """However poor the proposals, each object is learned from: its own box is among the regions."""

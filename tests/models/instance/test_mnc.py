@@ -29,7 +29,7 @@ class TestMNC(InstanceBattery):
     others: ClassVar = {"rpn_class", "box_class3", "mask_class3", "box_class5", "mask_class5"}
     nonsense = (
         {"variant": "other"}, {"stages": 4}, {"inference": "none"}, {"candidates": "first"}, {"mask_size": 0},
-        {"voters": 0}, {"anchor_scales": (-1,)},
+        {"voters": 0}, {"detections": 10**9}, {"anchor_scales": (-1,)},
     )  # fmt: skip
 
     def test_the_mask_path_sees_what_the_box_path_sees_under_the_mask(self, network: keras.Model) -> None:

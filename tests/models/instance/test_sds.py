@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+import deploy
+import kseg
 from kseg.errors import UsageError
 from kseg.instance.sds.tuning import joined
 from kseg.layers import CellMeans
@@ -154,3 +157,38 @@ def test_cell_means(side: int) -> None:
 def test_arguments(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         SDS(**{**THIN, **wrong})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "precision", "dynamic"),
+    [
+        ("tflite", "float16", None), ("onnx", "float16", None), ("onnx", "float32", "batch"),
+        ("tensorrt-rtx", "float32", "batch"), ("tensorrt-rtx", "float16", None),
+    ],
+)  # fmt: skip
+def test_artefacts_say_the_same(
+    network: keras.Model, crops: np.ndarray, tmp_path: Path, target: str, precision: str, dynamic: str | None
+) -> None:
+    """What `test_sds_road` leaves out; without a GPU, the graph that an engine was built from."""
+    row = deploy.FORMATS[target]
+    for module in row.exported_with:
+        pytest.importorskip(module)
+    path = tmp_path / f"m{row.suffix}"
+    deploy.export(
+        network, path, format=target, precision=precision, dynamic=dynamic, size=(32, 32), verify=False,
+        spec=kseg.Spec(
+            classes=("nothing", "one", "other"), task="proposals", architecture="SDS",
+            arch_args=network.info.arch_args,
+        ),
+    )  # fmt: skip
+    assert deploy.read_spec(path).task == "proposals"
+    try:
+        runtime = deploy.load(path)
+    except deploy.NoDeviceError:
+        runtime = deploy.load(f"{path}.onnx")
+    found, expected = runtime.outputs(crops), network(crops, training=False)
+    runtime.close()
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-3 if precision == "float32" else 0.05)

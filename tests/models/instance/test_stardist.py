@@ -18,7 +18,7 @@ class TestStarDist(InstanceBattery):
     toy: ClassVar = {"width": 0.0625, "rays": 8, "detections": 12}
     of_objects: ClassVar = {"rays", "class"}
     others: ClassVar = {"object", "inside"}
-    nonsense = ({"output_stride": 3}, {"rays": 4}, {"detections": 0})
+    nonsense = ({"output_stride": 3}, {"rays": 4}, {"rays": 10**9}, {"detections": 0}, {"detections": 10**9})
 
 
 def test_a_few_steps_help_and_are_saved(tmp_path: Path) -> None:

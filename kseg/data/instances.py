@@ -8,15 +8,20 @@ transform treat instances as it treats a label map: nearest neighbour, layer by 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kseg.boxes import Boxes, bounds, of_ids
+from kseg.boxes import Boxes, of_ids
+from kseg.data.run_lengths import Masks
 from kseg.errors import DataError
 
 BACKGROUND = "background"
+# What the layers of one image may take: 44 of 4000x3000 pixels, 1,747 of 640x480.
+MAX_BYTES = 2**31
+_PROBES = 8
+_FULL = 255
 
 
 @dataclass(frozen=True)
@@ -71,28 +76,72 @@ class Instances:
         return dataclasses.replace(self, layers=np.ascontiguousarray(layers, dtype=np.int32))
 
 
-def stack(
-    masks: Iterable[np.ndarray], classes: Sequence[int], crowd: Sequence[bool], size: tuple[int, int]
-) -> Instances:
+class LayersError(DataError):
+    """Objects of an image overlap so much that their layers are not held in memory."""
+
+
+def stack(masks: Masks, classes: Sequence[int], crowd: Sequence[bool], where: str = "an image") -> Instances:
     """Paint masks on as few layers as first-fit needs; mask i (from 0) gets id i + 1.
 
+    The time goes with the areas of their boxes, however many layers there are.
+
     Args:
-        masks: bool (H, W) each; an empty one keeps its id and has no pixel.
+        masks: of one image; an empty one keeps its id and has no pixel.
         classes, crowd: one value per mask.
-        size: (H, W).
+        where: what messages call the image.
+
+    Raises:
+        LayersError: if the layers would take more than `MAX_BYTES`.
     """
-    layers = [np.zeros(size, np.int32)]
-    for index, mask in enumerate(masks):
-        if not mask.any():
+    # First-fit takes at least as many layers as there are masks over one pixel: known before any is painted.
+    _check_layers(masks.depth(), masks, where)
+    layers = [np.zeros(masks.size, np.int32)]
+    # Bit k of plane p: layer 8 p + k is taken at that pixel.
+    taken = np.zeros((1, *masks.size), np.uint8)
+    for index in range(len(masks)):
+        window, inside = masks.crop(index)
+        if not inside.size:
             continue
-        window = bounds(mask)
-        inside = mask[window]
-        layer = next((entry for entry in layers if not entry[window][inside].any()), None)
-        if layer is None:
-            layer = np.zeros(size, np.int32)
-            layers.append(layer)
-        layer[window][inside] = index + 1
-    return Instances(np.stack(layers), np.asarray(classes, np.int32), np.asarray(crowd, bool))
+        place = _first_free(taken, window, inside)
+        if place == len(layers):
+            _check_layers(place + 1, masks, where)
+            layers.append(np.zeros(masks.size, np.int32))
+        if place == 8 * len(taken):
+            taken = np.concatenate([taken, np.zeros_like(taken)])
+        np.copyto(layers[place][window], index + 1, where=inside)
+        plane = taken[place // 8][window]
+        np.bitwise_or(plane, np.uint8(1 << place % 8), out=plane, where=inside)
+    found = np.empty((len(layers), *masks.size), np.int32)
+    # Each layer is freed as it is copied, so that they are not held twice.
+    for place in reversed(range(len(layers))):
+        found[place] = layers.pop()
+    return Instances(found, np.asarray(classes, np.int32), np.asarray(crowd, bool))
+
+
+def _first_free(taken: np.ndarray, window: tuple[slice, slice], inside: np.ndarray) -> int:
+    """Return the first layer without a pixel in a mask that is `inside` of `window`; see `stack`."""
+    # A few pixels rule out most of many planes.
+    rows = np.linspace(0, len(inside) - 1, _PROBES).astype(int)
+    columns = inside[rows].argmax(axis=1)
+    met = inside[rows, columns]
+    places = rows[met] + window[0].start, columns[met] + window[1].start
+    open_planes = np.bitwise_or.reduce(taken[:, places[0], places[1]], axis=1) != _FULL
+    for plane in np.flatnonzero(open_planes).tolist():
+        used = int(np.bitwise_or.reduce(taken[plane][window][inside]))
+        if used != _FULL:
+            return int(8 * plane + (~used & (used + 1)).bit_length() - 1)
+    return 8 * len(taken)
+
+
+def _check_layers(count: int, masks: Masks, where: str) -> None:
+    height, width = masks.size
+    needed = count * height * width * np.dtype(np.int32).itemsize
+    if needed > MAX_BYTES:
+        raise LayersError(
+            f"{where}: its {len(masks)} objects overlap in {count} layers or more of {height}x{width} "
+            f"(height x width), which is {needed / 1e9:.1f} GB; at most {MAX_BYTES / 1e9:.1f} GB are held. "
+            "List each object once, merge those that lie on each other, or make the image smaller"
+        )
 
 
 def semantic(instances: Instances, ignore_id: int) -> np.ndarray:
@@ -104,11 +153,17 @@ def semantic(instances: Instances, ignore_id: int) -> np.ndarray:
     Returns:
         uint8 where `ignore_id` fits, else int32.
     """
-    areas = np.bincount(instances.layers.reshape(-1), minlength=len(instances) + 1)[1:]
-    order = sorted(range(len(instances)), key=lambda index: (not instances.crowd[index], -areas[index]))
+    # Layer by layer: copies of all of them at once would take several times their memory.
+    areas = np.zeros(len(instances) + 1, np.int64)
+    for layer in instances.layers:
+        areas += np.bincount(layer.reshape(-1), minlength=len(areas))
+    order = sorted(range(len(instances)), key=lambda index: (not instances.crowd[index], -areas[index + 1]))
     rank = np.zeros(len(instances) + 1, np.int32)
     value = np.zeros(len(instances) + 1, np.uint8 if ignore_id <= np.iinfo(np.uint8).max else np.int32)
     for place, index in enumerate(order, start=1):
         rank[index + 1] = place
         value[place] = ignore_id if instances.crowd[index] else instances.classes[index]
-    return value[rank[instances.layers].max(axis=0)]
+    top = rank[instances.layers[0]]
+    for layer in instances.layers[1:]:
+        np.maximum(top, rank[layer], out=top)
+    return value[top]

@@ -27,6 +27,13 @@ def decode(runs: NDArray[Any], size: Size) -> NDArray[np.bool_]:
     return np.ascontiguousarray(flat.reshape(size[1], size[0]).T)
 
 
+def tidy(runs: NDArray[np.integer], size: Size) -> Runs:
+    """Return runs that add up to H x W without the empty ones that COCO allows between others."""
+    edges, times = np.unique(np.cumsum(runs[:-1], dtype=np.int64), return_counts=True)
+    # The mask does not change where it changes twice.
+    return _of_edges(edges[times % 2 == 1], size)
+
+
 @dataclass(frozen=True, eq=False)
 class Masks:
     """N masks of one image.
@@ -146,6 +153,15 @@ class Masks:
     def areas(self) -> NDArray[np.int64]:
         """Return the pixels of each mask: (N,)."""
         return np.array([runs[1::2].sum(dtype=np.int64) for runs in self.runs], np.int64)
+
+    def depth(self) -> int:
+        """Return how many masks there are over the pixel that most of them share."""
+        edges = [np.cumsum(runs, dtype=np.int64) for runs in self.runs]
+        starts = [each[0:-1:2] for each in edges]
+        # Where one mask ends and another starts, the end comes first.
+        keys = [2 * each + 1 for each in starts] + [2 * each[1::2] for each in edges]
+        steps = np.sort(np.concatenate([np.zeros(0, np.int64), *keys]))
+        return int(np.cumsum(2 * (steps & 1) - 1).max(initial=0))
 
     def boxes(self) -> Boxes:
         """Return the smallest box around each mask: int32 (N, 4), zeros for an empty one."""

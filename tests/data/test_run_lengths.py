@@ -49,10 +49,17 @@ def test_runs_are_those_of_pycocotools(mask: np.ndarray) -> None:
 def test_layers_hold_the_same_masks(masks: np.ndarray) -> None:
     """Overlapping and empty instances keep their places."""
     count, size = len(masks), masks.shape[1:]
-    layers = stack(masks, [1] * count, [False] * count, size).layers
-    found = Masks.from_layers(layers, count)
     wanted = Masks.from_masks(masks, size)
+    layers = stack(wanted, [1] * count, [False] * count).layers
+    found = Masks.from_layers(layers, count)
     assert [runs.tolist() for runs in found.runs] == [runs.tolist() for runs in wanted.runs]
+
+
+@settings(deadline=None)
+@given(STACKS)
+def test_depth_is_that_of_the_deepest_pixel(masks: np.ndarray) -> None:
+    assert Masks.from_masks(masks, masks.shape[1:]).depth() == masks.sum(axis=0).max()
+    assert Masks((), (3, 4)).depth() == 0
 
 
 @settings(deadline=None)

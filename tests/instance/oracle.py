@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from kseg.data.instances import Instances, stack
+from kseg.data.run_lengths import Masks
 from kseg.spec import Spec
 from kseg.tasks import OneOutput
 
@@ -35,9 +36,8 @@ def blobs(
         mask = (y - row) ** 2 + (x - column) ** 2 <= radius**2
         image[mask] = 255 - len(masks) % 50
         masks.append(mask)
-    return Blobs(
-        name, image, stack(masks, [1] * len(masks), [index in crowd for index in range(len(masks))], size)
-    )
+    crowds = [index in crowd for index in range(len(masks))]
+    return Blobs(name, image, stack(Masks.from_masks(masks, size), [1] * len(masks), crowds))
 
 
 class Oracle(OneOutput):

@@ -14,6 +14,7 @@ from kseg.errors import UsageError
 from kseg.instance import pictures, scoring, tables
 from kseg.instance.predictor import InstancePredictor
 from kseg.instance.report_page import page
+from kseg.spec import Spec
 
 SAMPLE = blobs("a", (64, 64), [(20, 24, 8), (45, 12, 6), (40, 50, 10)])
 
@@ -67,3 +68,11 @@ def test_other_classes_are_refused() -> None:
 
     with pytest.raises(UsageError, match="finds blob; the data has cell"):
         scoring.scorer(SPEC, Others([SAMPLE]))
+
+
+def test_label_maps_are_refused_as_such() -> None:
+    class Maps(list):
+        spec = Spec(classes=("sky", "road"), data={"source": "streets", "instances": False})
+
+    with pytest.raises(UsageError, match="the data, streets, has label maps, not instances"):
+        scoring.scorer(SPEC, Maps([SAMPLE]))

@@ -8,6 +8,7 @@ import numpy as np
 
 from kseg.data.detections import Detections
 from kseg.data.instances import stack
+from kseg.data.run_lengths import Masks
 from kseg.data.sample import Sample
 from kseg.metrics.instances.scene import Found, Scene, Truth
 
@@ -26,7 +27,7 @@ def sample(
     name: str, masks: Sequence[np.ndarray], classes: Sequence[int], crowd: Sequence[bool] | None = None
 ) -> Sample:
     """An image with objects; its own pixels are black."""
-    instances = stack(masks, classes, crowd or [False] * len(classes), SIZE)
+    instances = stack(Masks.from_masks(masks, SIZE), classes, crowd or [False] * len(classes))
     return Sample(name, np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8), instances)
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kseg.data import instances as instance_masks
-from kseg.data.checking.facts import UNKNOWN_FRAME, Facts, size_text
+from kseg.data.checking.facts import Facts, size_text
 from kseg.data.checking.report import Report
 from kseg.data.checking.tally import Tally, add_special, add_split_findings
 from kseg.data.coco import records as coco_records
 from kseg.data.coco.records import CocoFile
 from kseg.data.counting.counts import id_counts
 from kseg.data.pictures import listing
+from kseg.data.pictures.orientation import Frame
 from kseg.data.sample import evenly
-from kseg.data.sources.coco_folder import CocoFolder, exists
+from kseg.data.sources.coco_folder import CocoFolder, SizeError, exists
 from kseg.data.sources.folder import Item
 from kseg.data.threads import parallel
 from kseg.errors import DataError
@@ -134,14 +135,14 @@ def _check_folders(source: CocoFolder, report: Report) -> None:
     unlisted: list[str] = []
     special: list[Path] = []
     for file in files:
-        names = {image.file_name for image in file.images}
+        names = {PurePosixPath(image.file_name) for image in file.images}
         folder = path / "images" / file.split
         found = listing.images(folder)
         special += found.special
         unlisted += [
             printable(image.relative_to(path).as_posix())
             for image in found.files
-            if image.relative_to(folder).as_posix() not in names
+            if PurePosixPath(image.relative_to(folder).as_posix()) not in names
         ]
     add_special(report, path, special)
     if unlisted:
@@ -163,13 +164,16 @@ def _look(source: CocoFolder, split: str, item: Item) -> Facts:
         return facts
     frame = facts.look_at_image(item.image)
     try:
-        found = source.read_instances(item, frame or UNKNOWN_FRAME)
+        # Where the image cannot be read, its record is looked at as it is.
+        found = source.read_instances(item, frame or Frame(item.size or (0, 0)))
+    except SizeError as error:
+        facts.instances = len(annotations)
+        told = size_text(error.recorded, facts.size or (0, 0)).replace("mask", "record", 1)
+        facts.fault("size_mismatch", facts.where, told)
+        return facts
     except DataError as error:
         facts.mask_failed(error, facts.where)
         return facts
-    painted = (found.layers.shape[1], found.layers.shape[2])
-    if facts.size is not None and facts.size != painted:
-        facts.fault("size_mismatch", facts.where, size_text(painted, facts.size).replace("mask", "record", 1))
     facts.instances = len(annotations)
     facts.counts = id_counts(instance_masks.semantic(found, source.base_spec.ignore_id))
     return facts

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kseg.data.instances import LayersError
 from kseg.data.pictures.images import ColorMaskError, LossyMaskError, read_framed
 from kseg.data.pictures.orientation import Frame, OrientationError
 from kseg.data.pictures.palette import UnknownColorError
@@ -71,6 +72,8 @@ class Facts:
             self.fault("unknown_color", where, str(error))
         elif isinstance(error, OrientationError):
             self.fault("orientation", where, str(error))
+        elif isinstance(error, LayersError):
+            self.fault("overlapping_instances", where, str(error))
         else:
             self.fault(
                 "lossy_mask" if isinstance(error, LossyMaskError) else "unreadable_mask", where, str(error)

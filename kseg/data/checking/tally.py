@@ -33,6 +33,10 @@ _FILE_FAULTS = {
         "are masks with lossy compression (JPEG), which changes ids near edges",
         "Export them again as PNG from the original annotation; converting the JPEG does not help",
     ),
+    "overlapping_instances": (
+        "have more objects on top of each other than memory is given",
+        "List each object once: an image that stands several times in a file brings its objects each time",
+    ),
     "size_mismatch": (
         "have a mask or a recorded size that differs from the image",
         "Resize masks with nearest neighbour, or pair the right files",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kseg.data import run_lengths
+from kseg.data.run_lengths import Masks, Runs
 from kseg.errors import DataError
 from kseg.records import Count, Record
 
@@ -87,18 +88,27 @@ def outline(polygon: Sequence[float], size: tuple[int, int]) -> float:
     return float(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1, initial=0).sum())
 
 
-def decode(segmentation: Segmentation, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return the bool (H, W) mask of a segmentation.
+def masks(segmentations: Iterable[Segmentation], size: tuple[int, int]) -> Masks:
+    """Return the masks of segmentations.
 
     Args:
-        segmentation: polygons or run lengths.
+        segmentations: polygons or run lengths.
         size: (height, width) of the image.
 
     Raises:
         DataError: if `problem` finds one.
     """
+    return Masks(tuple(_runs(segmentation, size) for segmentation in segmentations), size)
+
+
+def decode(segmentation: Segmentation, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the bool (H, W) mask of one segmentation; see `masks`."""
+    return masks([segmentation], size).mask(0)
+
+
+def _runs(segmentation: Segmentation, size: tuple[int, int]) -> Runs:
     if isinstance(segmentation, RunLengths):
-        return run_lengths.decode(_checked_counts(segmentation, size), size)
+        return run_lengths.tidy(_checked_counts(segmentation, size), size)
     wrong = problem(segmentation, size)
     if wrong:
         raise DataError(wrong)
@@ -106,10 +116,11 @@ def decode(segmentation: Segmentation, size: tuple[int, int]) -> NDArray[np.bool
     polygons = [clipped(polygon, size) for polygon in segmentation if len(polygon) >= _LEAST_NUMBERS]
     flat = [points.reshape(-1).tolist() for points in polygons if len(points) >= _LEAST_NUMBERS // 2]
     if not flat:
-        return np.zeros(size, bool)
+        return np.array([size[0] * size[1]], np.uint32)
     from pycocotools import mask as codec
 
-    return codec.decode(codec.merge(codec.frPyObjects(flat, *size))).astype(bool)
+    code = codec.merge(codec.frPyObjects(flat, *size))
+    return run_lengths.tidy(_decompressed(code["counts"].decode()), size)
 
 
 def clipped(polygon: Sequence[float], size: tuple[int, int]) -> NDArray[np.float64]:

@@ -265,7 +265,7 @@ def _read_categories(result: CocoFile, items: Sequence[msgspec.Raw]) -> None:
 def _read_images(result: CocoFile, items: Sequence[msgspec.Raw]) -> set[Any]:
     """Take in the image records; return the ids of those that cannot be used."""
     known: set[Any] = set()
-    names: set[str] = set()
+    files: set[PurePosixPath] = set()
     broken: set[Any] = set()
     for image, identity in _all(items, Image, "image", "image_record", result):
         if image is None:
@@ -279,13 +279,14 @@ def _read_images(result: CocoFile, items: Sequence[msgspec.Raw]) -> set[Any]:
             result.fault(
                 "duplicate_image_id", label, f"'{printable(image.file_name)}' shares its id", identity
             )
-        elif image.file_name in names:
+        elif PurePosixPath(image.file_name) in files:
             text = f"'{printable(image.file_name)}' is listed twice, so each holds a part of its annotations"
             result.fault("duplicate_file_name", label, text)
             broken.add(identity)
         else:
             known.add(identity)
-            names.add(image.file_name)
+            # As a path: `./a.png` and `.//a.png` are `a.png`.
+            files.add(PurePosixPath(image.file_name))
             result.images.append(image)
     result.images.sort(key=lambda image: image.file_name)
     return broken - known

@@ -97,10 +97,10 @@ class Coco(Format):
                 check_points(list(zip(polygon[::2], polygon[1::2], strict=True)), 0, size, what)
         class_of = {identity: index + 1 for index, identity in enumerate(self._categories)}
         found = instances.stack(
-            (coco_masks.decode(shape, size) for shape in drawn),
+            coco_masks.masks(drawn, size),
             [class_of[record.category_id] for record in annotations],
             [bool(record.iscrowd) for record in annotations],
-            size,
+            where,
         )
         empty = len(found) - len(found.ids())
         if empty:

@@ -40,6 +40,20 @@ def folder_spec(files: Sequence[CocoFile]) -> tuple[Spec, dict[int, int]]:
     return spec, {identity: index + 1 for index, identity in enumerate(categories)}
 
 
+class SizeError(DataError):
+    """An image has another size than its record says.
+
+    Attributes:
+        recorded: (height, width) of the record, as the image is shown.
+    """
+
+    def __init__(self, name: str, size: tuple[int, int], recorded: tuple[int, int]) -> None:
+        self.recorded = recorded
+        super().__init__(
+            f"{name} is {size[0]}x{size[1]}, its COCO file says {recorded[0]}x{recorded[1]} (height x width)"
+        )
+
+
 class CocoFolder(FolderSource):
     """`images/SPLIT` and `instances_SPLIT.json`; class 0 is background, then categories in order of id.
 
@@ -140,19 +154,23 @@ class CocoFolder(FolderSource):
 
         Raises:
             OrientationError: if an EXIF tag turns the image and nothing tells whether it turns the polygons.
+            SizeError: if its image has another size than its record; before anything is painted.
         """
         if item.size is None:
             raise DataError(f"{printable(item.image)} has no size in its COCO file")
         image = image or image_files.read_frame(item.image)
         chosen = self.annotations(item)
-        found = instance_masks.stack(
-            (coco_masks.decode(coco_records.segmentation(entry), item.size) for entry in chosen),
-            [self.class_of[entry.category_id] for entry in chosen],
-            [bool(entry.iscrowd) for entry in chosen],
-            item.size,
-        )
         name, where = f"'{printable(item.image)}'", "at the top of its instances_SPLIT.json"
         orientation = truth_orientation(item.size, image, item.drawn, name, where)
+        recorded = Frame(item.size, orientation).shown
+        if recorded != image.shown:
+            raise SizeError(name, image.shown, recorded)
+        found = instance_masks.stack(
+            coco_masks.masks(map(coco_records.segmentation, chosen), item.size),
+            [self.class_of[entry.category_id] for entry in chosen],
+            [bool(entry.iscrowd) for entry in chosen],
+            name,
+        )
         return found.replace(turn(found.layers, orientation, axis=1))
 
     def read_mask(self, item: Item) -> np.ndarray:
@@ -161,11 +179,6 @@ class CocoFolder(FolderSource):
     def read(self, item: Item) -> Sample:
         image, frame = image_files.read_framed(item.image)
         found = self.read_instances(item, frame)
-        if image.shape[:2] != found.layers.shape[1:]:
-            raise DataError(
-                f"{printable(item.image)} is {image.shape[0]}x{image.shape[1]}, its COCO file says "
-                f"{found.layers.shape[1]}x{found.layers.shape[2]} (height x width)"
-            )
         return Sample(item.name, image, instance_masks.semantic(found, self.base_spec.ignore_id), found)
 
 

@@ -108,6 +108,13 @@ def test_a_far_corner_takes_no_memory() -> None:
     assert grown < 50e6
 
 
+def test_empty_runs_between_others_mean_nothing() -> None:
+    size = (3, 4)
+    found = coco_masks.masks([RunLengths(size=size, counts=[2, 0, 1, 4, 0, 1, 4, 0, 0])], size)
+    assert found.runs[0].tolist() == [3, 5, 4]
+    assert found.boxes().tolist() == [[0, 1, 3, 3]]
+
+
 def test_run_lengths_are_pycocotools_pixels() -> None:
     rng = np.random.default_rng(2)
     for _ in range(300):

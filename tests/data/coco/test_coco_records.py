@@ -13,6 +13,7 @@ from PIL import Image
 from kseg import data
 from kseg.cli.main import main
 from kseg.data import check
+from kseg.data import instances as instance_masks
 from kseg.data import open as open_source
 from kseg.data.coco import records as coco_records
 from kseg.errors import DataError
@@ -137,6 +138,12 @@ FAULTS: dict[str, tuple[Any, str, str, str]] = {
         "image 9",
         "listed twice",
     ),
+    "file twice, otherwise written": (
+        record("images", {**document()["images"][0], "id": 9, "file_name": ".//0.png"}),
+        "duplicate_file_name",
+        "image 9",
+        "'.//0.png' is listed twice",
+    ),
     "category is a list": (record("categories", []), "category_record", "categories[2]", "found a list"),
     "category twice": (
         record("categories", {"id": 3, "name": "x"}),
@@ -169,6 +176,33 @@ def test_each_wrong_record_is_one_finding_with_its_id(tmp_path: Path, fault: str
     assert said in str(caught.value)
     assert "kseg check-data" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_record_of_another_size_is_told_before_anything_is_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = document()
+    values["images"][1]["width"] = SIZE[1] + 1
+    root = write(tmp_path / "d", values)
+    painted = []
+    whole = instance_masks.stack
+    monkeypatch.setattr(
+        instance_masks, "stack", lambda masks, *more: painted.append(masks.size) or whole(masks, *more)
+    )
+    found = [finding for finding in check(root).findings if finding.severity == "error"]
+    assert [(finding.code, finding.files) for finding in found] == [("size_mismatch", ["images/train/1.png"])]
+    assert "record 16x21, image 16x20 (height x width)" in found[0].message
+    assert painted == [SIZE] * 3
+    opened = open_source(root)
+    for read in (opened.read, opened.read_mask):
+        with pytest.raises(DataError, match=r"1.png' is 16x20, its COCO file says 16x21 \(height x width\)"):
+            read(opened.items["train"][1])
+
+
+def test_a_roundabout_name_is_no_unlisted_image(tmp_path: Path) -> None:
+    values = document()
+    values["images"][1]["file_name"] = "./1.png"
+    assert "unlisted_image" not in {finding.code for finding in check(write(tmp_path / "d", values)).findings}
 
 
 def test_all_wrong_records_are_told_at_once(tmp_path: Path, capsys: Any) -> None:

@@ -15,6 +15,7 @@ from kseg.data import Batches, Sample
 from kseg.data.crops.cropping import ObjectCrops, ProposalCrops, argument_names, crops
 from kseg.data.crops.objects import objects
 from kseg.data.instances import stack
+from kseg.data.run_lengths import Masks
 from kseg.errors import DataError, UsageError
 from kseg.spec import Spec
 
@@ -100,7 +101,7 @@ def test_void_stays_void_and_so_does_what_lies_outside() -> None:
 def test_instances_are_objects_even_where_another_covers_them() -> None:
     size = (80, 100)
     masks = [boxed(size, (1, box)).astype(bool) for box in (CAT, (20, 30, 44, 54), (60, 10, 79, 30))]
-    instances = stack(masks, [2, 1, 1], [False, False, True], size)
+    instances = stack(Masks.from_masks(masks, size), [2, 1, 1], [False, False, True])
     covered = sample(boxed(size, (2, CAT)), instances=instances)
     found = ObjectCrops([covered], WITH_BACKGROUND, enlarge=1, min_side=1)
     assert [crop.box for crop in found.places] == [CAT, (20, 30, 44, 54)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from data_folders import SIZE, box, make_coco, make_folder
 from kseg import data
 from kseg.data import instances as instance_masks
 from kseg.data import open as open_source
+from kseg.data.run_lengths import Masks
 from kseg.data.sample import Outline, outlines_of
 from kseg.errors import DataError, KsegError, UsageError
 
@@ -234,12 +237,63 @@ def test_a_wrong_annotation_is_named(tmp_path: Path, annotation: dict[str, Any],
 def test_stacked_masks_come_back_exactly() -> None:
     rng = np.random.default_rng(3)
     masks = [rng.random((9, 9)) < 0.4 for _ in range(6)] + [np.zeros((9, 9), bool)]
-    found = instance_masks.stack(masks, range(7), [False] * 7, (9, 9))
+    found = instance_masks.stack(Masks.from_masks(masks, (9, 9)), range(7), [False] * 7)
     for index, mask in enumerate(masks):
         np.testing.assert_array_equal(found.mask(index + 1), mask)
     assert found.ids().tolist() == [1, 2, 3, 4, 5, 6]
     with pytest.raises(KsegError, match="from 1 to 7"):
         found.mask(8)
+
+
+def test_layers_are_those_of_first_fit() -> None:
+    """Painted one after the other, each on the first layer that is free there; over 8, and over 16."""
+    rng = np.random.default_rng(4)
+    for count in (0, 5, 160):
+        masks = [boxed(rng, (20, 30)) & (rng.random((20, 30)) < 0.7) for _ in range(count)]
+        wanted = [np.zeros((20, 30), np.int32)]
+        for identity, mask in enumerate(masks, start=1):
+            free = [layer for layer in wanted if not layer[mask].any()]
+            if not free:
+                wanted.append(np.zeros((20, 30), np.int32))
+            (free or wanted[-1:])[0][mask] = identity
+        found = instance_masks.stack(Masks.from_masks(masks, (20, 30)), [1] * count, [False] * count)
+        np.testing.assert_array_equal(found.layers, wanted)
+    assert len(wanted) > 16
+
+
+def boxed(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    y, x, height, width = rng.integers(0, 14, 4)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def test_a_thousand_equal_objects_take_no_minute(tmp_path: Path) -> None:
+    """An image that a file lists again and again; the check looks at no pair of them."""
+    triangle = {"category_id": 3, "segmentation": [[1, 1, 9, 2, 4, 9]]}
+    folder = make_coco(tmp_path / "d", [triangle] * 1000)
+    start = time.process_time()
+    found = open_source(folder, cache_dir=tmp_path / "cache").samples("train")[0].instances
+    assert time.process_time() - start < 8
+    assert found is not None
+    assert found.layers.max(axis=(1, 2)).tolist() == list(range(1, 1001))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_more_layers_than_memory_is_given_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """Also where no pixel lies under too many, and first-fit needs the layers nevertheless."""
+    corners = [box(0, 0, 4, 4), box(8, 0, 4, 4), [*box(8, 0, 2, 2), *box(0, 4, 2, 2)]]
+    shapes = [*corners, [*box(0, 0, 2, 2), *box(0, 4, 2, 2)]] if apart else [box(0, 0, 9, 9)] * 3
+    folder = make_coco(tmp_path / "d", [{"category_id": 3, "segmentation": shape} for shape in shapes])
+    monkeypatch.setattr(instance_masks, "MAX_BYTES", 2 * 4 * SIZE[0] * SIZE[1])
+    finding = next(finding for finding in data.check(folder).findings if finding.severity == "error")
+    assert (finding.code, finding.files) == ("overlapping_instances", ["images/train/x.png"])
+    words = rf"x.png': its {len(shapes)} objects overlap in 3 layers or more of 10x14 .*List each object once"
+    assert re.search(words, finding.message)
+    with pytest.raises(DataError, match=words):
+        open_source(folder, cache_dir=tmp_path / "cache").samples("train")
 
 
 def test_the_embedded_sample(tmp_path: Path) -> None:

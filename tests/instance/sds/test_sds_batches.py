@@ -12,6 +12,7 @@ import regions
 from kseg import data
 from kseg.data.instances import stack
 from kseg.data.proposals import Proposer, StoredProposer
+from kseg.data.run_lengths import Masks
 from kseg.data.sample import Sample
 from kseg.errors import DataError
 from kseg.instance.sds.batches import RegionBatches
@@ -114,7 +115,8 @@ def sample(masks: list[np.ndarray], crowd: list[bool], name: str = "one") -> Sam
     image = np.full((32, 32, 3), 40, np.uint8)
     for mask in masks:
         image[mask] = 200
-    return Sample(name, image, np.zeros((32, 32), np.uint8), stack(masks, [1] * len(masks), crowd, (32, 32)))
+    instances = stack(Masks.from_masks(masks, (32, 32)), [1] * len(masks), crowd)
+    return Sample(name, image, np.zeros((32, 32), np.uint8), instances)
 
 
 def test_images_without_objects_and_crowds(proposer: StoredProposer) -> None:

@@ -16,16 +16,19 @@ _NAMES = {
     "Spec": "kseg.spec",
     "Normalization": "kseg.spec",
     "Predictor": "kseg.inference",
+    "InstancePredictor": "kseg.instance.predictor",
     "save": "kseg.saving",
     "load": "kseg.saving",
 }
 
 if TYPE_CHECKING:
     from kseg.inference import Predictor
+    from kseg.instance.predictor import InstancePredictor
     from kseg.saving import load, save
     from kseg.spec import Normalization, Spec
 
 __all__ = [
+    "InstancePredictor",
     "Normalization",
     "Predictor",
     "Spec",

@@ -45,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(report)
         if report.ok:
-            closing_line(_next(args))
+            closing_line(_next(args, report))
     return 0 if report.ok else 1
 
 
-def _next(args: argparse.Namespace) -> str:
+def _next(args: argparse.Namespace, report: Report) -> str:
     if args.palette is None and args.id_map is None:
-        return f"kseg train --model lraspp --data {printable(args.data)} --out RUN"
+        model = "stardist" if any(split.instances for split in report.splits.values()) else "lraspp"
+        return f"kseg train --model {model} --data {printable(args.data)} --out RUN"
     # What was true of the data with these arguments is true of a training only where it reads them too.
     return "write the palette (with color_masks) or the id_map into classes.json, where kseg train reads it"
 

@@ -40,7 +40,12 @@ def checked_mask(mask: npt.ArrayLike, spec: Spec, name: str = "mask") -> npt.NDA
         UsageError: if it is not a 2-D integer array.
         DataError: if it has other ids.
     """
-    array = np.asarray(mask)
+    try:
+        array = np.asarray(mask)
+    except TypeError as error:
+        raise UsageError(
+            f"`{name}` must be an integer mask of shape (H, W). Received: {type(mask).__name__}"
+        ) from error
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer) or array.size == 0:

@@ -62,7 +62,7 @@ def test_scores_are_those_of_their_parts() -> None:
     assert scorer.parts() == {name: masks.ap(kind=kind) for kind, name in enumerate(objects.CLASSES) if kind}
     assert scorer.region_ap(0.7)["dog"] == dog["apr70"]
     assert scorer.region_ap(0.35, by="box")["cow"] == region_curves(scenes, 4, "box")[2].ap(0.35)
-    assert scorer.chance() is None
+    assert scorer.chance() == 0
     assert len({scores["ap"], scores["box_ap"], scores["apr50"], scores["ap50"]}) == 4
 
 

@@ -151,9 +151,9 @@ class InstanceScorer:
         """Return `ap` of each class; None where there is no object."""
         return {name: row["ap"] for name, row in self.scores()["classes"].items()}
 
-    def chance(self) -> None:
-        """Return None: nothing is found without looking at an image."""
-        return None
+    def chance(self) -> float:
+        """Return 0: nothing is found without looking at an image."""
+        return 0.0
 
     def agreement(self, one: Detections, other: Detections) -> tuple[int, int]:
         """Return how many of the confident detections of both have a partner in the other, and of how many.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kseg import tasks
 from kseg.checks import SHARE, check_choice, pair, whole
 from kseg.data.transforms.normalize import fill_color, preprocess
 from kseg.data.transforms.resize import fitted_size, resize_image
@@ -92,7 +93,10 @@ class Predictor:
         self.runtime = opened_runtime(model_or_path)
         self.spec: Spec = self.runtime.spec
         if self.spec.task != "semantic":
-            raise UsageError(f"Predictor segments classes; this model's task is '{self.spec.task}'")
+            own = tasks.find(self.spec.task).predictor.replace(":", ".")
+            raise UsageError(
+                f"Predictor segments classes; this model's task is '{self.spec.task}': {own} is for it"
+            )
         self.resize = check_choice("resize", self.spec.resize if resize is None else resize, RESIZE_RULES)
         self.size = self._checked_size(size)
         self.scales = self._checked_scales(scales)

@@ -91,7 +91,10 @@ def _in_turns(chosen: list[str], side: str, rounds: int) -> dict[str, dict[str, 
             found = json.loads(said.splitlines()[-1])
             least = {key: min(value, found[key]) for key, value in best.get(name, {}).items() if value}
             best[name] = {**found, **least}
-            print(f"round {turn} of {rounds}: {name} {found['seconds']:.2f} s, {found['peak_gb']:.2f} GB")
+            print(
+                f"round {turn} of {rounds}: {name} {found['seconds']:.2f} s, {found['peak_gb']:.2f} GB",
+                flush=True,
+            )
     return best
 
 

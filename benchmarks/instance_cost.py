@@ -13,6 +13,7 @@ and `.md`.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -62,12 +63,11 @@ def measure(name: str, side: tuple[int, int]) -> dict[str, Any]:
     network = _network(name)
     before = peak_bytes()
     if name == "SDS":
-        predictor = RegionPredictor(network)
-        find = lambda: predictor.outputs(image)  # noqa: E731
+        find = functools.partial(RegionPredictor(network).outputs, image)
     else:
         runtime: Any = opened_runtime(network)
         given = preprocess(image, network.spec.normalization)[None]
-        find = lambda: runtime.outputs(given)  # noqa: E731
+        find = functools.partial(runtime.outputs, given)
     found = find()
     started = time.perf_counter()
     find()

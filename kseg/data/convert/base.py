@@ -88,6 +88,7 @@ class Format:
 
     name: ClassVar[str]
     layout: ClassVar[str]
+    holds_instances: ClassVar[bool] = False
 
     root: Path
     options: Options
@@ -124,7 +125,7 @@ class Format:
     @property
     def keeps_instances(self) -> bool:
         """Whether the new folder gets instances, by `instances_json`, in place of label maps."""
-        return False
+        return self.holds_instances and not self.options.semantic
 
     def instances_json(self, pictures: list[tuple[Picture, str]], drawn: Drawn | None) -> bytes:
         """Return the COCO file of some pictures of the new folder, given with their file names there."""

@@ -27,6 +27,7 @@ class Coco(Format):
     """COCO instance files, as COCO, CVAT, Roboflow and Label Studio write them."""
 
     name = "coco"
+    holds_instances = True
     layout = (
         "instances_SPLIT.json (there or in annotations/), or SPLIT/_annotations.coco.json, with the images "
         "anywhere below"
@@ -110,10 +111,6 @@ class Coco(Format):
             bare = ~(found.layers > 0).any(axis=0)
             label = np.where(bare, np.array(self.void, label.dtype), label)
         return label
-
-    @property
-    def keeps_instances(self) -> bool:
-        return not self.options.semantic
 
     def instances_json(self, pictures: list[tuple[Picture, str]], drawn: Drawn | None) -> bytes:
         entries = [(file_name, *picture.truth) for picture, file_name in pictures]

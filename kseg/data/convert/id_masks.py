@@ -26,6 +26,7 @@ class IdMasks(Format):
     """Images and masks of the same names in two folders, or side by side with `_masks` behind the name."""
 
     name = "id-masks"
+    holds_instances = True
     layout = (
         "images/ beside instances/ or masks/, in both the same names; or NAME_masks.png beside NAME.png. "
         "In a mask each object has its own id, 0 is nothing"
@@ -38,21 +39,18 @@ class IdMasks(Format):
             return (root / "instances").is_dir()
         return any(path.stem.endswith(_CELLPOSE) for path in plain_files(root, *image_files.MASK_SUFFIXES))
 
-    @property
-    def keeps_instances(self) -> bool:
-        return not self.options.semantic
-
     def read(self) -> None:
         self.classes = (BACKGROUND, *(self.options.classes or ("object",)))
         if BACKGROUND in self.classes[1:]:
             raise DataError("Id 0 is background: leave it out of --classes (`classes`)")
         masks = self._masks()
         self.needs(bool(masks), "Found no mask")
+        taken = set(masks.values())
         folder = self.root / "images" if (self.root / "images").is_dir() else self.root
         images = {
             name_below(path, folder): path
             for path in plain_files(folder, *image_files.IMAGE_SUFFIXES)
-            if path not in set(masks.values())
+            if path not in taken
         }
         lonely = sorted(masks.keys() - images.keys())
         with self.skipping():
